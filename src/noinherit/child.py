@@ -1,0 +1,158 @@
+"""What the child gets: the descriptors its parent handed over, by key."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from . import _handoff
+from .exceptions import AlreadyTakenError, MalformedManifestError, NotInheritedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+    from typing import IO, Any, NoReturn
+
+    from ._plan import Key
+
+__all__ = ["InheritedFd", "inherited"]
+
+_LISTEN_VARIABLES = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+_LISTEN_FDS_START = 3
+
+
+class InheritedFd:
+    """Owner of one descriptor that the parent handed over, until someone takes it.
+
+    `socket`, `open` and `detach` pass the ownership on; each works once, and afterwards every
+    method but `close` raises `AlreadyTakenError`.
+    """
+
+    __slots__ = ("_number", "key", "kind")
+
+    def __init__(self, key: Key, number: int, kind: str) -> None:
+        self.key = key
+        self.kind = kind
+        self._number = number
+
+    def __repr__(self) -> str:
+        state = "taken" if self._number == -1 else self._number
+        return f"<InheritedFd {self.key!r}: {self.kind} {state}>"
+
+    def fileno(self) -> int:
+        """Return the descriptor's number; it stays owned by this object."""
+        if self._number == -1:
+            raise AlreadyTakenError(self.key)
+        return self._number
+
+    def detach(self) -> int:
+        """Return the descriptor's number; closing it is the caller's duty from now on."""
+        number = self.fileno()
+        self._number = -1
+        return number
+
+    def socket(self) -> socket.socket:
+        """Return a socket that owns the descriptor; family and type are the kernel's answer.
+
+        Raises `OSError` (``ENOTSOCK``) if it is none; then it can still be taken otherwise.
+        """
+        import socket  # noqa: PLC0415 -- a child that was handed no socket need not pay for it
+
+        made = socket.socket(fileno=self.fileno())
+        self._number = -1
+        return made
+
+    def open(self, mode: str = "r", **options: Any) -> IO[Any]:
+        """Return a file object that owns the descriptor; arguments as for the built-in `open`."""
+        made: IO[Any] = open(self.fileno(), mode, **options)  # noqa: SIM115, PTH123 -- it is handed to the caller, and a number is no path
+        self._number = -1
+        return made
+
+    def close(self) -> None:
+        """Close the descriptor, unless it was taken."""
+        if self._number != -1:
+            os.close(self.detach())
+
+
+class _InheritedFds(dict["Key", InheritedFd]):
+    def __missing__(self, key: object) -> NoReturn:
+        raise NotInheritedError(key)
+
+
+_lock = threading.Lock()
+_inherited: _InheritedFds | None = None
+
+
+def inherited() -> Mapping[Key, InheritedFd]:
+    """Return what the parent handed over, by the keys it used; empty if that is nothing.
+
+    The first call takes ownership: every descriptor becomes non-inheritable, so it cannot slip
+    into children of this process, and the environment variables that announced it are removed.
+    Later calls return the same mapping.
+
+    Two announcements are understood: noinherit's own, and systemd's socket activation
+    (``LISTEN_FDS``, ``LISTEN_PID``, ``LISTEN_FDNAMES``; see :manpage:`sd_listen_fds(3)`), whose
+    descriptors are found by name where the name is given and unique, else by number. A variable
+    that was meant for another process, or whose descriptors are not the announced ones any more,
+    is ignored.
+
+    Raises `MalformedManifestError` for an announcement that makes no sense. A missing key raises
+    `NotInheritedError`, a `KeyError`.
+    """
+    global _inherited  # noqa: PLW0603 -- ownership is the process's, and it is taken once
+    with _lock:
+        if _inherited is None:
+            found = _InheritedFds()
+            for record in [*_from_manifest(), *_from_systemd()]:
+                if all(record.number != fd.fileno() for fd in found.values()):
+                    os.set_inheritable(record.number, False)
+                    key = record.number if record.key in found else record.key
+                    found[key] = InheritedFd(key, record.number, record.kind)
+            for variable in (_handoff.VARIABLE, *_LISTEN_VARIABLES):
+                os.environ.pop(variable, None)
+            _inherited = found
+        return _inherited
+
+
+def _from_manifest() -> list[_handoff.Record]:
+    text = os.environ.get(_handoff.VARIABLE)
+    if text is None:
+        return []
+    found = []
+    for told in _handoff.decode(text):
+        here = _here(told.key, told.number)
+        if here is not None and here.identity == told.identity:
+            found.append(here)
+    return found
+
+
+def _from_systemd() -> list[_handoff.Record]:
+    count, pid = os.environ.get("LISTEN_FDS"), os.environ.get("LISTEN_PID")
+    if count is None or pid != str(os.getpid()):
+        return []
+    if not (count.isascii() and count.isdigit() and len(count) < len(str(2**31))):
+        raise MalformedManifestError("LISTEN_FDS", count, "not a number of descriptors")
+    numbers = range(_LISTEN_FDS_START, _LISTEN_FDS_START + int(count))
+    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
+    if names != [""] and len(names) != len(numbers):
+        raise MalformedManifestError(
+            "LISTEN_FDNAMES", ":".join(names), f"{len(names)} names for {count} descriptors"
+        )
+    found = []
+    for index, number in enumerate(numbers):
+        name = names[index] if index < len(names) else ""
+        # "unknown" is what systemd calls a descriptor without a name.
+        unique = name not in ("", "unknown") and names.count(name) == 1
+        here = _here(name if unique else number, number)
+        if here is None:
+            raise MalformedManifestError("LISTEN_FDS", count, f"descriptor {number} is not open")
+        found.append(here)
+    return found
+
+
+def _here(key: Key, number: int) -> _handoff.Record | None:
+    try:
+        return _handoff.record(key, number, number)
+    except OSError:
+        return None
