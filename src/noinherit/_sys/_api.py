@@ -84,7 +84,7 @@ if TYPE_CHECKING:
             """
 
         def wait_for_exit(self, pid: int, timeout: float) -> bool | None:
-            """Return whether `pid` ends within `timeout` seconds; None if there is no event to wait on.
+            """Return whether `pid` ends within `timeout` seconds; None without an event to wait on.
 
             The child is not reaped.
             """

@@ -313,13 +313,12 @@ def _environment(
     env: Mapping[Any, Any] | None, added: Mapping[str, str]
 ) -> ctypes.Array[ctypes.c_char_p] | ctypes.Array[ctypes.c_void_p]:
     if env is not None:
-        pairs = []
-        for name, value in [*env.items(), *added.items()]:
-            encoded = os.fsencode(name)
-            if b"=" in encoded:
-                raise ValueError("illegal environment variable name")
-            pairs.append(encoded + b"=" + os.fsencode(value))
-        return _strings(pairs)
+        encoded = {
+            os.fsencode(name): os.fsencode(value) for name, value in [*env.items(), *added.items()]
+        }
+        if any(b"=" in name for name in encoded):
+            raise ValueError("illegal environment variable name")
+        return _strings([name + b"=" + value for name, value in encoded.items()])
     # Python writes os.environ through to libc's environ. Its strings serve as they are, which
     # saves encoding each anew; its array is copied, for it moves when another thread adds one.
     extra = _strings([os.fsencode(f"{name}={value}") for name, value in added.items()])

@@ -1,0 +1,133 @@
+"""``noinherit demo``: a listener that leaks, and the same listener given to one child."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import subprocess
+import sys
+
+from ._flags import set_noinherit
+from ._plan import fd_arg
+from ._process import spawn_with
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# Knows nothing of noinherit: it is told a number, answers one request through it, and ends.
+_WORKER = """
+import http.server, json, os, socket, sys
+
+def table():
+    for number in range(256):
+        try: os.fstat(number)
+        except OSError: continue
+        yield number
+
+held = list(table())
+listener = socket.socket(fileno=int(sys.argv[1]))
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({"pid": os.getpid(), "held": held}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args):
+        pass
+
+server = http.server.HTTPServer(listener.getsockname(), Answer, bind_and_activate=False)
+server.socket.close()
+server.socket = listener
+server.timeout = 30
+server.handle_request()
+"""
+_BYSTANDER = "import sys; sys.stdin.read()"
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def _listener() -> tuple[socket.socket, int]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    return listener, listener.getsockname()[1]
+
+
+def leak() -> dict[str, Any]:
+    """Start a bystander the ordinary way while a listener is inheritable, and close it."""
+    listener, port = _listener()
+    with listener:
+        # As any C library leaves it that does not know close-on-exec, or Python before 3.4.
+        set_noinherit(listener, noinherit=False)
+        bystander = subprocess.Popen(
+            [sys.executable, "-c", _BYSTANDER], stdin=subprocess.PIPE, close_fds=False
+        )
+    free_while_it_runs = _is_free(port)
+    bystander.communicate()
+    return {"port": port, "bystander": bystander.pid, "free": free_while_it_runs}
+
+
+def give() -> dict[str, Any]:
+    """Hand a listener to one child, with the same bystander and a stray around."""
+    listener, port = _listener()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(listener)
+        stray = stack.enter_context(socket.socket())
+        set_noinherit(stray, noinherit=False)
+        bystander = stack.enter_context(
+            spawn_with([sys.executable, "-c", _BYSTANDER], stdin=subprocess.PIPE)
+        )
+        worker = stack.enter_context(
+            spawn_with([sys.executable, "-c", _WORKER, fd_arg("http")], fds={"http": listener})
+        )
+        listener.close()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        with contextlib.closing(connection):
+            connection.request("GET", "/")
+            answer = json.load(connection.getresponse())
+        worker.wait(timeout=30)
+        free = _is_free(port)
+        bystander.communicate()
+    return {
+        "port": port,
+        "worker": worker.pid,
+        "answered by": answer["pid"],
+        "held": answer["held"],
+        "free": free,
+    }
+
+
+def main() -> int:
+    """Run both, tell what happened, and return 0 if it was what noinherit promises."""
+    print("1. A listener leaks (subprocess.Popen, close_fds=False)")
+    leaked = leak()
+    print(f"   we listened on port {leaked['port']} and started a bystander that has no use for it")
+    print(f"   we closed the listener; the bystander, pid {leaked['bystander']}, runs on")
+    print(f"   the port is {'free' if leaked['free'] else 'STILL TAKEN: address already in use'}")
+    print()
+    print("2. A listener is given (noinherit.spawn_with, fds={'http': listener})")
+    given = give()
+    right = given["answered by"] == given["worker"]
+    print(f"   we listened on port {given['port']}, gave that to a worker, and closed it here")
+    print(
+        f"   GET / was answered by pid {given['answered by']}, {'the' if right else 'NOT THE'} worker"
+    )
+    print("   the worker held")
+    roles = {0: "stdin", 1: "stdout", 2: "stderr", 3: "the listener"}
+    for number in given["held"]:
+        print(f"     {number}  {roles.get(number, 'A STRAY')}")
+    print("   a bystander ran all the while, and a stray inheritable socket was open here")
+    print(f"   the worker has ended; the port is {'free' if given['free'] else 'STILL TAKEN'}")
+    held = right and given["free"] and set(given["held"]) <= roles.keys() and not leaked["free"]
+    print()
+    print("It held." if held else "IT DID NOT HOLD.")
+    return 0 if held else 1

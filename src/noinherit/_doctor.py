@@ -1,0 +1,81 @@
+"""``noinherit doctor``: what this system can do, and whether the promise holds on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+
+from ._process import run_with
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# Looks for itself, with nothing of noinherit's.
+_LIST = """
+import os
+for number in range({limit}):
+    try: status = os.fstat(number)
+    except OSError: continue
+    print(number, status.st_dev, status.st_ino)
+"""
+_LIMIT = 512
+
+
+def examine() -> dict[str, Any]:
+    """Return the facts: platform, libc, strategy, features, and the outcome of a real spawn."""
+    from ._sys import backend  # noqa: PLC0415 -- ctypes loads on first use
+
+    described = backend.describe()
+    return {
+        "platform": platform.platform(),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "libc": " ".join(part for part in platform.libc_ver() if part) or "unknown",
+        "strategy": described.strategy,
+        "strategies": list(described.strategies),
+        "guarantee": described.guarantee,
+        "exact under threads": described.exact,
+        "features": described.features,
+        "held": _held(),
+    }
+
+
+def _held() -> bool:
+    """Return whether a child with strays around it holds exactly what it was given."""
+    with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as stray:
+        os.set_inheritable(stray.fileno(), True)
+        output = run_with(
+            [sys.executable, "-I", "-S", "-c", _LIST.format(limit=_LIMIT)],
+            fds={7: wanted},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        rows = [tuple(map(int, line.split())) for line in output.splitlines()]
+        status = os.fstat(wanted.fileno())
+        return [row for row in rows if row[0] > 2] == [(7, status.st_dev, status.st_ino)]
+
+
+def main(as_json: bool) -> int:
+    """Print the facts; return 0 if the promise held."""
+    facts = examine()
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return 0 if facts["held"] else 1
+    print(f"platform    {facts['platform']}")
+    print(f"python      {facts['python']}")
+    print(f"libc        {facts['libc']}")
+    print(f"strategy    {facts['strategy']} (available: {', '.join(facts['strategies'])})")
+    print(f"guarantee   {facts['guarantee']}")
+    for name, present in facts["features"].items():
+        print(f"{'yes' if present else 'no':<11} {name}")
+    if facts["held"]:
+        print("\nA child was given one descriptor and held exactly that one: the promise holds.")
+        return 0
+    print("\nA child was given one descriptor and held something else: THE PROMISE DOES NOT HOLD.")
+    return 1

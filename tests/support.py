@@ -1,0 +1,34 @@
+"""Children that bear witness."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import noinherit
+
+PROBE = [sys.executable, "-I", "-S", str(Path(__file__).with_name("probe.py"))]
+
+
+class Witness:
+    """What an independent child of `spawn_with` saw of itself."""
+
+    def __init__(self, report: dict[str, Any]) -> None:
+        self.fds: dict[int, str] = {int(number): who for number, who in report["fds"].items()}
+        self.args: list[str] = report["args"]
+
+    @property
+    def extra(self) -> dict[int, str]:
+        return {number: who for number, who in self.fds.items() if number > 2}
+
+
+def witness(fds: Any = (), args: Any = (), **options: Any) -> Witness:
+    """Spawn the probe with `fds` and return what it saw."""
+    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **options}
+    with noinherit.spawn_with([*PROBE, *args], fds=fds, **options) as child:
+        output, _ = child.communicate()
+    assert child.returncode == 0
+    return Witness(json.loads(output))

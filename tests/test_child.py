@@ -1,0 +1,273 @@
+"""What the child gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noinherit import _handoff, exceptions, run_with
+
+
+def child(
+    script: str, fds: Any = (), check: bool = True, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run `script` in a Python child with `inherited` at hand."""
+    prelude = (
+        "import os, sys\n"
+        "from noinherit import exceptions, inherited, run_with\n"
+        "def refused(error, function, *args):\n"
+        "    try: function(*args)\n"
+        "    except error as caught: return caught\n"
+        "    raise AssertionError('not refused')\n"
+    )
+    return run_with(
+        [sys.executable, "-c", prelude + script],
+        fds=fds,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=check,
+        **options,
+    )
+
+
+class TestInherited:
+    def test_by_key_and_non_inheritable_again(self) -> None:
+        reader, writer = os.pipe()
+        try:
+            done = child(
+                "fds = inherited()\n"
+                "print(list(fds), [fd.kind for fd in fds.values()])\n"
+                "assert all(not os.get_inheritable(fd.fileno()) for fd in fds.values())\n"
+                "assert 'NOINHERIT_FDS' not in os.environ\n"
+                "assert inherited() is fds\n"
+                "with fds['out'].open('w') as out: out.write('hello')\n",
+                {"out": writer, 7: reader},
+            )
+            assert done.stdout == "[7, 'out'] ['pipe', 'pipe']\n"
+            assert os.read(reader, 99) == b"hello"
+        finally:
+            os.close(reader)
+            os.close(writer)
+
+    def test_nothing_was_handed_over(self) -> None:
+        assert child("print(dict(inherited()))").stdout == "{}\n"
+
+    def test_socket(self) -> None:
+        here, there = socket.socketpair()
+        with here, there:
+            here.sendall(b"abc")
+            child("with inherited()['s'].socket() as s: s.sendall(s.recv(9)[::-1])", {"s": there})
+            assert here.recv(9) == b"cba"
+
+    def test_ownership(self) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            done = child(
+                "fds = inherited()\n"
+                "number = fds['a'].fileno()\n"
+                "assert number == fds['a'].fileno() == fds['a'].detach() == 3\n"
+                "for method in ('fileno', 'detach', 'socket', 'open'):\n"
+                "    print(refused(exceptions.AlreadyTakenError, getattr(fds['a'], method)))\n"
+                "fds['a'].close()\n"
+                "os.fstat(number)\n"
+                "print(fds['a'], fds['b'])\n"
+                "assert refused(OSError, fds['b'].socket).errno\n"
+                "fds['b'].close()\n"
+                "assert refused(OSError, os.fstat, 4)\n"
+                "print(refused(exceptions.NotInheritedError, fds.__getitem__, 'c'))\n"
+                "assert refused(KeyError, fds.__getitem__, 3)\n"
+                "assert 'c' not in fds and fds.get('c') is None\n",
+                {"a": writer, "b": writer},
+            )
+        finally:
+            os.close(writer)
+        taken = "the descriptor handed over under 'a' was already taken\n"
+        assert done.stdout == (
+            taken * 4 + "<InheritedFd 'a': pipe taken> <InheritedFd 'b': pipe 4>\n"
+            "no descriptor was handed over under 'c'\n"
+        )
+
+
+class TestStaleAnnouncements:
+    def test_a_grandchild_ignores_what_was_not_for_it(self) -> None:
+        reader, writer = os.pipe()
+        try:
+            # The grandchild inherits the variable, and has another pipe under the same number.
+            done = child(
+                "script = 'import noinherit; print(dict(noinherit.inherited()))'\n"
+                "r, w = os.pipe(); os.dup2(w, 3)\n"
+                "os.execv(sys.executable, [sys.executable, '-c', script])",
+                {"a": writer},
+            )
+        finally:
+            os.close(reader)
+            os.close(writer)
+        assert done.stdout == "{}\n"
+
+    def test_the_grandchild_of_one_that_took_over_is_told_nothing(self) -> None:
+        reader, writer = os.pipe()
+        try:
+            done = child(
+                "inherited()\n"
+                "script = 'import os; print(os.environ.get(\"NOINHERIT_FDS\"))'\n"
+                "sys.stdout.write(run_with([sys.executable, '-c', script],"
+                " capture_output=True, text=True).stdout)",
+                {"a": writer},
+            )
+        finally:
+            os.close(reader)
+            os.close(writer)
+        assert done.stdout == "None\n"
+
+    def test_a_new_announcement_replaces_an_old_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("NOINHERIT_FDS", "stale")
+        reader, writer = os.pipe()
+        try:
+            script = (
+                "environ = open('/proc/self/environ', 'rb').read()\n"
+                "print(list(inherited()), environ.count(b'NOINHERIT_FDS='))"
+            )
+            assert child(script, {"a": reader}).stdout == "['a'] 1\n"
+            assert child(script, {"a": reader}, env=dict(os.environ)).stdout == "['a'] 1\n"
+        finally:
+            os.close(reader)
+            os.close(writer)
+
+
+class TestManifest:
+    @given(
+        st.lists(
+            st.tuples(
+                st.integers() | st.text(min_size=1),
+                st.integers(0, 2**31 - 1),
+                st.text(),
+                st.text(),
+            ),
+            unique_by=(lambda row: row[0], lambda row: row[1]),
+        )
+    )
+    def test_is_read_as_it_was_written(self, rows: list[tuple[Any, int, str, str]]) -> None:
+        text = _handoff.encode(_handoff.Record(*row) for row in rows)
+        assert text.isascii()
+        assert "\0" not in text
+        assert [(r.key, r.number, r.kind, r.identity) for r in _handoff.decode(text)] == rows
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "{",
+            "[" * 100_000,
+            "1" * 10_000,
+            "null",
+            "{}",
+            '{"v": 1}',
+            '{"v": 2, "fds": []}',
+            '{"v": 1, "fds": {}}',
+            '{"v": 1, "fds": [3]}',
+            '{"v": 1, "fds": [["a", 3, "file"]]}',
+            '{"v": 1, "fds": [["a", "3", "file", "1:2"]]}',
+            '{"v": 1, "fds": [["a", -1, "file", "1:2"]]}',
+            '{"v": 1, "fds": [["a", 2147483648, "file", "1:2"]]}',
+            '{"v": 1, "fds": [["", 3, "file", "1:2"]]}',
+            '{"v": 1, "fds": [[null, 3, "file", "1:2"]]}',
+            '{"v": 1, "fds": [["a", 3, "file", "1:2"], ["a", 4, "file", "1:2"]]}',
+            '{"v": 1, "fds": [["a", 3, "file", "1:2"], ["b", 3, "file", "1:2"]]}',
+        ],
+    )
+    def test_nonsense_is_refused(self, text: str) -> None:
+        with pytest.raises(exceptions.MalformedManifestError, match="NOINHERIT_FDS=") as caught:
+            _handoff.decode(text)
+        assert caught.value.text == text
+
+    def test_a_newer_version_says_so(self) -> None:
+        with pytest.raises(exceptions.MalformedManifestError, match=r"version 2; .* reads 1"):
+            _handoff.decode('{"v": 2, "fds": []}')
+
+    @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists))
+    def test_any_json_is_read_or_refused(self, value: Any) -> None:
+        for text in (json.dumps(value), json.dumps({"v": 1, "fds": value})):
+            try:
+                _handoff.decode(text)
+            except exceptions.MalformedManifestError:
+                continue
+
+    def test_the_child_is_told_in_one_line(self) -> None:
+        done = child(
+            "inherited()",
+            check=False,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "NOINHERIT_FDS": "nonsense"},
+        )
+        assert "MalformedManifestError: NOINHERIT_FDS='nonsense': not JSON" in done.stderr
+
+
+class TestSystemdSocketActivation:
+    # LISTEN_PID must be the child's own pid, which a shell can set: exec keeps it.
+    SHELL = 'export LISTEN_PID=$$; exec "$0" -c "$1"'
+
+    def activated(self, script: str, fds: Any, **variables: str) -> str:
+        prelude = "import os\nfrom noinherit import exceptions, inherited\n"
+        done = run_with(
+            ["/bin/sh", "-c", self.SHELL, sys.executable, prelude + script],
+            fds=fds,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout + done.stderr.rpartition("noinherit.exceptions.")[2]
+
+    @pytest.fixture
+    def fds(self) -> Any:
+        made = dict(enumerate([*os.pipe(), *os.pipe()], start=3))
+        yield made
+        for fd in made.values():
+            os.close(fd)
+
+    def test_names_and_numbers(self, fds: dict[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("NOINHERIT_FDS", raising=False)
+        script = (
+            "os.environ.pop('NOINHERIT_FDS')\n"
+            "print({k: fd.fileno() for k, fd in inherited().items()})\n"
+            "print([v for v in os.environ if v.startswith('LISTEN_')])\n"
+            "print(any(os.get_inheritable(n) for n in range(3, 7)))\n"
+        )
+        assert self.activated(script, fds, LISTEN_FDS="4", LISTEN_FDNAMES="http:x:unknown:x") == (
+            "{'http': 3, 4: 4, 5: 5, 6: 6}\n[]\nFalse\n"
+        )
+        assert self.activated(script, fds, LISTEN_FDS="2").startswith("{3: 3, 4: 4}\n")
+
+    def test_our_own_announcement_comes_first(self, fds: dict[int, int]) -> None:
+        named = {"http": fds[3], "x": fds[4]}
+        script = "print({k: fd.fileno() for k, fd in inherited().items()})"
+        told = {"LISTEN_FDS": "2", "LISTEN_FDNAMES": "other:x"}
+        assert self.activated(script, named, **told) == "{'http': 3, 'x': 4}\n"
+
+    def test_for_another_process(self) -> None:
+        script = "print(dict(inherited()), 'LISTEN_FDS' in os.environ)"
+        env = {**os.environ, "LISTEN_FDS": "1", "LISTEN_PID": "1"}
+        assert child(script, env=env).stdout == "{} False\n"
+
+    @pytest.mark.parametrize(
+        ("variables", "message"),
+        [
+            ({"LISTEN_FDS": "x"}, "LISTEN_FDS='x': not a number of descriptors"),
+            ({"LISTEN_FDS": "-1"}, "LISTEN_FDS='-1': not a number of descriptors"),
+            ({"LISTEN_FDS": "9" * 5000}, "not a number of descriptors"),
+            ({"LISTEN_FDS": "999999999"}, "descriptor 3 is not open"),
+            ({"LISTEN_FDS": "1", "LISTEN_FDNAMES": "a:b"}, "2 names for 1 descriptors"),
+        ],
+    )
+    def test_nonsense_is_refused(self, variables: dict[str, str], message: str) -> None:
+        seen = self.activated("inherited()", (), **variables)
+        assert seen.startswith("MalformedManifestError: ")
+        assert message in seen

@@ -1,0 +1,187 @@
+"""The plan is pure: a request in, a plan or one error out."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noinherit import exceptions, fd_arg
+from noinherit._plan import check_references, descriptor, plan, remap
+
+LIMIT = 100
+
+
+def planned(fds: Any, **options: Any) -> dict[Any, tuple[int, Any]]:
+    return {e.key: (e.number, e.value) for e in plan(fds, limit=LIMIT, **options)}
+
+
+class TestKeys:
+    def test_a_number_is_the_number_in_the_child(self) -> None:
+        assert planned({7: 4, 3: 4}) == {7: (7, 4), 3: (3, 4)}
+
+    def test_names_get_the_lowest_free_numbers_from_3_in_order(self) -> None:
+        assert planned({"a": 9, 3: 9, "b": 9, 5: 9, "c": 9}) == {
+            "a": (4, 9),
+            3: (3, 9),
+            "b": (6, 9),
+            5: (5, 9),
+            "c": (7, 9),
+        }
+
+    def test_an_iterable_keeps_the_numbers(self) -> None:
+        assert planned([12, 4]) == {12: (12, 12), 4: (4, 4)}
+
+    def test_an_iterable_may_be_consumed_only_once(self) -> None:
+        assert planned(iter([12])) == {12: (12, 12)}
+
+    def test_an_iterable_and_pass_fds_may_repeat_themselves_like_subprocess(self) -> None:
+        assert planned([5, 5], pass_fds=[6, 6]) == {5: (5, 5), 6: (6, 6)}
+
+    def test_pass_fds_adds_to_fds(self) -> None:
+        assert planned({"a": 9}, pass_fds=[3]) == {3: (3, 3), "a": (4, 9)}
+
+    def test_a_redirected_stream_wins_over_pass_fds_like_subprocess(self) -> None:
+        assert planned((), pass_fds=[1, 5], redirected=[1]) == {5: (5, 5)}
+
+    def test_nothing_is_nothing(self) -> None:
+        assert planned({}) == planned(()) == {}
+
+
+class TestErrorsNameKeyAndValue:
+    @pytest.mark.parametrize("key", ["", None, 1.5, b"http", True, (3,)])
+    def test_invalid_key(self, key: Any) -> None:
+        with pytest.raises(exceptions.InvalidKeyError) as caught:
+            planned({key: 4})
+        assert repr(caught.value.key) in (repr(key), repr(repr(key)))
+        assert caught.value.value == 4
+        assert f"fds[{caught.value.key!r}] = 4" in str(caught.value)
+
+    @pytest.mark.parametrize("number", [-1, -(2**70), LIMIT, 2**70])
+    def test_number_out_of_range(self, number: int) -> None:
+        with pytest.raises(exceptions.NumberOutOfRangeError, match="from 0 to 99") as caught:
+            planned({number: 4})
+        assert (caught.value.key, caught.value.value) == (number, 4)
+
+    def test_no_number_left_for_a_name(self) -> None:
+        with pytest.raises(exceptions.NumberOutOfRangeError):
+            planned({f"n{i}": 4 for i in range(LIMIT - 2)})
+
+    def test_number_claimed_by_a_stream_and_an_entry(self) -> None:
+        with pytest.raises(exceptions.NumberTakenError, match="by stdout=") as caught:
+            planned({1: 4}, redirected=[1])
+        assert (caught.value.key, caught.value.value, caught.value.number) == (1, 4, 1)
+
+    def test_number_claimed_by_fds_and_pass_fds(self) -> None:
+        with pytest.raises(exceptions.NumberTakenError, match=r"by fds\[5\]"):
+            planned({5: 4}, pass_fds=[5])
+
+    @pytest.mark.parametrize("value", ["7", None, 7.0, True, io.StringIO(), object, -3])
+    def test_not_a_descriptor(self, value: Any) -> None:
+        with pytest.raises(exceptions.NotADescriptorError) as caught:
+            descriptor(value, "log")
+        assert caught.value.key == "log"
+        assert str(value if isinstance(value, int) else repr(value)) in str(caught.value)
+
+    def test_fileno_that_gives_no_number(self) -> None:
+        class Odd:
+            def fileno(self) -> str:
+                return "3"
+
+        with pytest.raises(exceptions.NotADescriptorError):
+            descriptor(Odd())
+
+    def test_closed_file_and_closed_socket(self) -> None:
+        with tempfile.TemporaryFile() as closed:
+            pass
+        with pytest.raises(exceptions.ClosedDescriptorError) as caught:
+            descriptor(closed, "log")
+        assert caught.value.key == "log"
+        assert repr(closed) in str(caught.value)
+
+        class ClosedSocket:
+            def fileno(self) -> int:
+                return -1
+
+        with pytest.raises(exceptions.ClosedDescriptorError):
+            descriptor(ClosedSocket())
+
+    @pytest.mark.parametrize(
+        ("args", "env"),
+        [([fd_arg("x")], None), (["prog"], {"FD": fd_arg("x")}), (fd_arg("x"), None)],
+    )
+    def test_fd_arg_of_an_unknown_key(self, args: Any, env: Any) -> None:
+        with pytest.raises(exceptions.UnknownKeyError, match="'x'") as caught:
+            check_references(args, env, plan({"http": 4}, limit=LIMIT))
+        assert caught.value.key == "x"
+
+    @pytest.mark.parametrize("template", ["{1}", "{nope}", "{", "{!x}"])
+    def test_fd_arg_with_a_template_that_cannot_work(self, template: str) -> None:
+        with pytest.raises((ValueError, LookupError)):
+            fd_arg("http", template)
+
+
+class Table:
+    """A descriptor table as the kernel keeps it: {number: (object, close-on-exec)}."""
+
+    def __init__(self, numbers: set[int]) -> None:
+        self.open = {number: (f"object {number}", True) for number in numbers}
+        self.calls = 0
+
+    def dup2(self, source: int, target: int) -> None:
+        self.calls += 1
+        assert source != target, "leaves close-on-exec set in some libcs"
+        self.open[target] = (self.open[source][0], False)
+
+    def close(self, number: int) -> None:
+        self.calls += 1
+        del self.open[number]
+
+    def closefrom(self, low: int) -> None:
+        self.calls += 1
+        self.open = {number: what for number, what in self.open.items() if number < low}
+
+
+# Small numbers collide, swap and form cycles; large ones are the soft limit's.
+numbers = st.integers(0, 12) | st.integers(0, 70) | st.integers(0, 1_048_575)
+
+
+@given(
+    table=st.dictionaries(numbers, numbers, max_size=64),
+    strays=st.sets(numbers, max_size=64),
+)
+def test_remap_gives_exactly_the_table(table: dict[int, int], strays: set[int]) -> None:
+    here = Table({0, 1, 2} | strays | set(table.values()))
+    before = dict(here.open)
+    remap(table, here)
+    expected = {number: (f"object {source}", False) for number, source in table.items()}
+    for stream in {0, 1, 2} - table.keys():
+        expected[stream] = before[stream]
+    assert here.open == expected
+    assert here.calls <= 4 * len(table) + 1, "the work must not grow with the numbers"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {},
+        {3: 3},
+        {3: 4, 4: 3},
+        {3: 4, 4: 5, 5: 3},
+        {0: 1, 1: 0, 2: 2},
+        {0: 3, 1: 3, 2: 3, 3: 0, 4: 1, 5: 2},
+        {3: 9, 4: 9, 900: 9},
+        {1_048_575: 3, 3: 1_048_575},
+        dict(zip(range(3, 67), [*range(4, 67), 3], strict=True)),
+    ],
+)
+def test_remap_of_awkward_tables(table: dict[int, int]) -> None:
+    here = Table({0, 1, 2, 5, 70} | set(table.values()))
+    remap(table, here)
+    assert {n: what for n, (what, _) in here.open.items() if n > 2 or n in table} == {
+        n: f"object {source}" for n, source in table.items()
+    }

@@ -1,0 +1,415 @@
+"""What is particular to POSIX: strategies, the engine's errors, waiting, other threads."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import noinherit
+from noinherit import _sys, exceptions, run_with, spawn_with
+from probe import held, identity
+from support import PROBE, witness
+
+Make = Callable[[], int]
+posix = _sys._posix
+
+
+@contextlib.contextmanager
+def running(*functions: Callable[[threading.Event], None]) -> Iterator[None]:
+    stop = threading.Event()
+    threads = [threading.Thread(target=function, args=[stop]) for function in functions]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def open_strays(stop: threading.Event) -> None:
+    """Open, keep for a while and close descriptors as a careless C library does."""
+    libc = ctypes.CDLL(None)
+    while not stop.is_set():
+        strays = [libc.open(b"/dev/null", os.O_RDONLY) for _ in range(8)]
+        assert any(os.get_inheritable(stray) for stray in strays)
+        for stray in strays:
+            libc.close(stray)
+
+
+def children() -> list[str]:
+    return Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+
+
+class TestStrategies:
+    def test_no_stray_slips_in_while_threads_keep_opening_them(self, make_file: Make) -> None:
+        a, b = make_file(), make_file()
+        expected = {3: identity(a), 9: identity(b)}
+        with running(*[open_strays] * 4):
+            for _ in range(50):
+                seen = witness({"a": a, 9: b})
+                assert set(seen.fds) == {0, 1, 2, 3, 9}
+                assert seen.extra == expected
+
+    def test_this_storm_can_catch_a_leak(self) -> None:
+        leaks = 0
+        with running(*[open_strays] * 4):
+            for _ in range(300):
+                out = subprocess.run(
+                    [sys.executable, "-I", "-S", "-c", "import os; print(*os.listdir('/dev/fd'))"],
+                    close_fds=False,
+                    capture_output=True,
+                    check=True,
+                ).stdout
+                leaks += set(out.split()) > {b"0", b"1", b"2", b"3"}
+                if leaks:
+                    break
+        assert leaks
+
+    def test_an_unknown_one_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("NOINHERIT_STRATEGY", "magic")
+        with pytest.raises(exceptions.UnknownStrategyError, match=r"magic: available here: .*scan"):
+            spawn_with(PROBE)
+
+    def test_scan_looks_where_no_listing_can_be_had(
+        self, monkeypatch: pytest.MonkeyPatch, make_file: Make
+    ) -> None:
+        def nothing(_: str) -> list[str]:
+            raise FileNotFoundError
+
+        os.set_inheritable(make_file(), True)
+        monkeypatch.setenv("NOINHERIT_STRATEGY", "scan")
+        monkeypatch.setattr(posix, "limit", lambda: 300)
+        monkeypatch.setattr("os.listdir", nothing)
+        wanted = make_file()
+        assert witness({5: wanted}).extra == {5: identity(wanted)}
+
+
+class TestErrorsAreThoseOfSubprocess:
+    """Every case goes through both engines; class, errno, filename and text are compared."""
+
+    def cases(self, tmp_path: Path) -> dict[str, dict[str, Any]]:
+        text = tmp_path / "text"
+        text.write_text("no program")
+        script = tmp_path / "script"
+        script.write_text("no interpreter line")
+        script.chmod(0o755)
+        bad = tmp_path / "bad"
+        bad.write_text("#!/nonexistent/interpreter\n")
+        bad.chmod(0o755)
+        loop = tmp_path / "loop"
+        loop.symlink_to(loop)
+        env = {"PATH": f"{tmp_path}:/bin:/usr/bin"}
+        return {
+            "missing": {"args": ["no-such-program"]},
+            "missing path": {"args": ["/no/such/program"]},
+            "missing interpreter": {"args": [str(bad)]},
+            "not executable": {"args": [str(text)]},
+            "not executable on PATH": {"args": ["text"], "env": env},
+            "a directory": {"args": [str(tmp_path)]},
+            "no format": {"args": [str(script)]},
+            "loop": {"args": [str(loop)]},
+            "under a file": {"args": [str(text / "x")]},
+            "path object": {"args": [tmp_path / "missing"]},
+            "bytes": {"args": b"missing"},
+            "missing executable": {"args": ["true"], "executable": "/no/such"},
+            "missing cwd": {"args": ["true"], "cwd": tmp_path / "missing"},
+            "cwd is a file": {"args": ["true"], "cwd": str(text)},
+            "cwd and program missing": {"args": ["/missing"], "cwd": "/missing"},
+            "too long": {"args": ["true", "x" * 3_000_000]},
+            "name too long": {"args": ["x" * 5000]},
+            "null in args": {"args": ["true", "a\0b"]},
+            "null in program": {"args": ["tr\0ue"]},
+            "null in env": {"args": ["true"], "env": {"A": "a\0b"}},
+            "null in cwd": {"args": ["true"], "cwd": "a\0b"},
+            "illegal name": {"args": ["true"], "env": {"A=B": "C"}},
+            "a number as argument": {"args": ["true", 3]},
+            "a number as value": {"args": ["true"], "env": {"A": 3}},
+            "no arguments": {"args": []},
+            "path and shell": {"args": Path("true"), "shell": True},
+        }
+
+    def test_class_number_and_file_name(self, tmp_path: Path) -> None:
+        for name, options in self.cases(tmp_path).items():
+            told = []
+            for engine in (subprocess.Popen, spawn_with):
+                with pytest.raises((OSError, ValueError, TypeError, IndexError)) as caught:
+                    engine(stdin=subprocess.PIPE, **options)
+                error = caught.value
+                told.append((type(error), vars_of(error)))
+            assert told[0] == told[1], name
+
+    def test_the_first_program_on_the_path_that_runs_is_taken(self, tmp_path: Path) -> None:
+        for directory, mode in (("a", 0o644), ("b", 0o755)):
+            program = tmp_path / directory / "prog"
+            program.parent.mkdir()
+            program.write_text(f"#!/bin/sh\necho {directory}\n")
+            program.chmod(mode)
+        (tmp_path / "file").touch()
+        env = {"PATH": f"{tmp_path / 'file'}:{tmp_path / 'none'}:{tmp_path / 'a'}:b"}
+        done = run_with(["prog"], env=env, cwd=tmp_path, capture_output=True)
+        assert done.stdout == b"b\n"
+
+
+def vars_of(error: BaseException) -> tuple[Any, ...]:
+    if isinstance(error, OSError):
+        return (error.errno, error.strerror, error.filename)
+    return ()
+
+
+FAILING: dict[str, dict[str, Any]] = {
+    "missing program": {"args": ["no-such-program"]},
+    "missing cwd": {"args": ["/bin/true"], "cwd": "/no/such/directory"},
+    "not executable": {"args": ["/etc/passwd"]},
+}
+
+
+class TestAFailedSpawnLeavesNothing:
+    @pytest.mark.parametrize("kind", FAILING)
+    def test_of_each_kind(self, kind: str, make_file: Make) -> None:
+        fd = make_file()
+        before = held(), children()
+        for _ in range(1000):
+            with pytest.raises(OSError, match=r"No such|denied"):
+                spawn_with(
+                    fds={"a": fd, 9: fd},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    **FAILING[kind],
+                )
+        assert (held(), children()) == before
+
+    def test_too_many_descriptors(self) -> None:
+        script = (
+            "import errno, os, resource, subprocess, sys\n"
+            "sys.path.insert(0, sys.argv[1])\n"
+            "from noinherit import spawn_with\n"
+            "import probe\n"
+            "spawn_with(['true'], fds={3: 2}).wait()\n"
+            "fds = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]\n"
+            "for room in range(9):\n"
+            "    resource.setrlimit(resource.RLIMIT_NOFILE, (len(fds) + 3 + room + 1, 4096))\n"
+            "    before = probe.held()\n"
+            "    outcomes = set()\n"
+            "    for _ in range(125):\n"
+            "        try:\n"
+            "            child = spawn_with(['/bin/true'], fds={3: fds[0], 'a': 2, 5: 0},\n"
+            "                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+            "        except OSError as error:\n"
+            "            assert error.errno == errno.EMFILE, error\n"
+            "            outcomes.add('EMFILE')\n"
+            "        else:\n"
+            "            child.communicate()\n"
+            "            outcomes.add(child.returncode)\n"
+            "    assert probe.held() == before\n"
+            "    print(room, *outcomes)\n"
+            "try: os.waitpid(-1, os.WNOHANG)\n"
+            "except ChildProcessError: print('no children')\n"
+        )
+        here = str(Path(__file__).parent)
+        done = run_with([sys.executable, "-c", script, here], stdout=subprocess.PIPE, text=True)
+        lines = done.stdout.splitlines()
+        assert lines[0] == "0 EMFILE"
+        assert lines[8] == "8 0"
+        assert lines[9:] == ["no children"]
+
+    def test_process_limit(self) -> None:
+        # The limit does not bind root, so the whole test runs as nobody.
+        script = (
+            "import errno, os, resource, subprocess, sys, threading\n"
+            "sys.path.insert(0, sys.argv[1])\n"
+            "import noinherit, probe\n"
+            "noinherit.spawn_with(['true'], fds={3: 2}).wait()\n"
+            "if os.getuid() == 0: os.setgid(65534), os.setuid(65534)\n"
+            "resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))\n"
+            "before = probe.held()\n"
+            "for _ in range(1000):\n"
+            "    try: noinherit.spawn_with(['true'], fds={3: 2}, stdin=subprocess.PIPE)\n"
+            "    except BlockingIOError as error: assert error.filename is None\n"
+            "    else: raise AssertionError('started')\n"
+            "assert probe.held() == before\n"
+            "try: os.waitpid(-1, os.WNOHANG)\n"
+            "except ChildProcessError: print('held')\n"
+        )
+        here = str(Path(__file__).parent)
+        done = run_with([sys.executable, "-c", script, here], stdout=subprocess.PIPE)
+        assert done.stdout == b"held\n"
+
+
+class TestOptionsOfTheStandardEngine:
+    @pytest.mark.parametrize(
+        "options",
+        [{"preexec_fn": os.getpid}, {"umask": 0o22}, {"group": os.getgid()}, {"user": os.getuid()}],
+    )
+    def test_are_honoured_when_every_number_stays(
+        self, options: dict[str, Any], make_file: Make
+    ) -> None:
+        os.set_inheritable(make_file(), True)
+        fd = make_file()
+        assert witness({fd: fd}, **options).extra == {fd: identity(fd)}
+        assert witness([fd], env={}, **options).extra == {fd: identity(fd)}
+
+    @pytest.mark.parametrize("option", ["preexec_fn", "umask", "extra_groups"])
+    def test_are_refused_when_one_would_change(self, option: str, make_file: Make) -> None:
+        value: Any = {"preexec_fn": print, "umask": 0o22, "extra_groups": []}[option]
+        fd = make_file()
+        with pytest.raises(exceptions.UnsupportedOptionError, match="cannot renumber") as caught:
+            spawn_with(PROBE, fds={fd + 1: fd}, **{option: value})
+        assert caught.value.option == option
+
+    def test_the_child_is_told_all_the_same(self, make_file: Make) -> None:
+        fd = make_file()
+        script = "import noinherit; print([*noinherit.inherited()])"
+        done = run_with(
+            [sys.executable, "-c", script], fds={fd: fd}, umask=0o22, stdout=subprocess.PIPE
+        )
+        assert done.stdout == f"[{fd}]\n".encode()
+
+    def test_close_fds_false_is_the_standard_engines(self, make_file: Make) -> None:
+        fd = make_file()
+        os.set_inheritable(fd, True)
+        child: noinherit.Process[bytes] = noinherit.Process(
+            PROBE, close_fds=False, stdout=subprocess.PIPE
+        )
+        output, _ = child.communicate()
+        assert identity(fd).encode() in output
+
+
+class TestAttributes:
+    def test_session_and_process_group(self) -> None:
+        script = "import os; print(os.getsid(0) == os.getpid(), os.getpgid(0) == os.getpid())"
+        args = [sys.executable, "-c", script]
+        assert run_with(args, capture_output=True).stdout == b"False False\n"
+        assert run_with(args, capture_output=True, start_new_session=True).stdout == b"True True\n"
+        if sys.version_info >= (3, 11):
+            done = run_with(args, capture_output=True, process_group=0)
+            assert done.stdout == b"False True\n"
+
+    @pytest.mark.parametrize("restore", [True, False])
+    def test_signals(self, restore: bool) -> None:
+        ignored = run_with(
+            ["grep", "SigIgn", "/proc/self/status"],
+            restore_signals=restore,
+            stdout=subprocess.PIPE,
+        ).stdout.split()[1]
+        assert bool(int(ignored, 16) & 1 << signal.SIGPIPE - 1) is not restore
+
+
+class TestWaiting:
+    def test_is_on_a_pidfd(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("time.sleep", None)  # a poll loop would call it
+        with spawn_with(["sleep", "0.05"]) as child:
+            assert child.wait(timeout=60) == 0
+
+    def test_falls_back_without_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refused(_: int) -> int:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        monkeypatch.setattr("os.pidfd_open", refused)
+        with spawn_with(["sleep", "0.05"]) as child:
+            with pytest.raises(subprocess.TimeoutExpired):
+                child.wait(timeout=0.001)
+            assert child.wait(timeout=60) == 0
+
+    def test_communicate_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("time.sleep", None)
+        with spawn_with(["sh", "-c", "exec >&-; sleep 0.05"], stdout=subprocess.PIPE) as child:
+            output, _ = child.communicate(timeout=60)
+            assert output == b""
+
+    def test_a_child_that_somebody_else_reaped(self) -> None:
+        with spawn_with(["true"]) as child:
+            os.waitpid(child.pid, 0)
+            assert child.wait(timeout=60) == 0
+
+    def test_is_interruptible(self) -> None:
+        with spawn_with(["sleep", "600"]) as child:
+            main = threading.main_thread().ident
+            threading.Timer(0.1, signal.pthread_kill, [main, signal.SIGINT]).start()
+            with pytest.raises(KeyboardInterrupt):
+                child.wait(timeout=600)
+            child.kill()
+
+
+class TestOtherThreads:
+    def test_run_while_a_spawn_blocks(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Opening a FIFO blocks the child, and so the spawn, until somebody writes.
+        fifo = tmp_path / "fifo"
+        os.mkfifo(fifo)
+        add_open = ctypes.PyDLL(None).posix_spawn_file_actions_addopen
+
+        class Blocking(posix.FileActions):
+            def closefrom(self, low: int) -> None:
+                super().closefrom(low)
+                path = ctypes.c_char_p(os.fsencode(fifo))
+                assert not add_open(self.raw, low, path, os.O_RDONLY, ctypes.c_uint(0))
+
+        monkeypatch.setattr(posix, "strategy", lambda: Blocking)
+        done: list[int] = []
+        spawner = threading.Thread(
+            target=lambda: done.append(run_with(["true"]).returncode), daemon=True
+        )
+        spawner.start()
+        ticks = 0
+        deadline = time.monotonic() + 0.2
+        while time.monotonic() < deadline:
+            ticks += 1
+        assert ticks > 1000
+        assert not done
+        with fifo.open("w"):
+            spawner.join()
+        assert done == [0]
+
+    def test_spawn_at_the_same_time(self, make_file: Make) -> None:
+        files = [make_file() for _ in range(4)]
+        wrong: list[Any] = []
+
+        def spawn(fd: int) -> None:
+            for number in range(3, 28):
+                seen = witness({number: fd}).extra
+                if seen != {number: identity(fd)}:
+                    wrong.append(seen)
+
+        threads = [threading.Thread(target=spawn, args=[fd]) for fd in files]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+
+
+def test_a_limit_far_above_what_select_takes() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    script = (
+        "import fcntl, os, resource, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from support import witness\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({hard}, {hard}))\n"
+        f"high = fcntl.fcntl(2, fcntl.F_DUPFD, {hard} - 10)\n"
+        "print(*witness({'a': high, high - 1: 2}).extra)\n"
+    )
+    here = str(Path(__file__).parent)
+    done = run_with([sys.executable, "-c", script, here], stdout=subprocess.PIPE)
+    assert done.stdout == f"3 {hard - 11}\n".encode()
+
+
+def test_pidfd_is_what_linux_has() -> None:
+    assert hasattr(select, "poll")
+    assert _sys.backend.describe().features["wait for a child without polling"]

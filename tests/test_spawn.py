@@ -1,0 +1,286 @@
+"""The contract: a child holds exactly what it was given."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import noinherit
+from noinherit import exceptions, fd_arg, run_with, spawn_with
+from probe import identity
+from support import PROBE, witness
+
+Make = Callable[[], int]
+
+pytestmark = pytest.mark.usefixtures("strategy")
+
+
+class TestExactness:
+    def test_nothing_asked_for_nothing_given(self) -> None:
+        assert set(witness().fds) == {0, 1, 2}
+
+    def test_inheritable_strays_do_not_reach_the_child(self, make_file: Make) -> None:
+        for _ in range(5):
+            os.set_inheritable(make_file(), True)
+        wanted = make_file()
+        assert witness({9: wanted}).extra == {9: identity(wanted)}
+
+    def test_numbers_names_and_many_for_one(self, make_file: Make) -> None:
+        a, b = make_file(), make_file()
+        seen = witness({"first": a, 3: b, "second": a, 41: b})
+        assert seen.extra == {3: identity(b), 4: identity(a), 5: identity(a), 41: identity(b)}
+
+    def test_two_that_swap_their_numbers(self, make_file: Make) -> None:
+        a, b = make_file(), make_file()
+        assert witness({a: b, b: a}).extra == {a: identity(b), b: identity(a)}
+
+    def test_an_iterable_keeps_the_numbers(self, make_file: Make) -> None:
+        a, b = make_file(), make_file()
+        assert witness([b, a]).extra == {a: identity(a), b: identity(b)}
+        assert witness(pass_fds=[b]).extra == {b: identity(b)}
+
+    def test_files_and_sockets_are_values(self, tmp_path: Path) -> None:
+        with (tmp_path / "log").open("w") as log, socket.socket() as sock:
+            seen = witness({"log": log, "http": sock})
+            assert seen.extra == {3: identity(log.fileno()), 4: identity(sock.fileno())}
+
+    def test_the_highest_number_the_system_has(self, make_file: Make) -> None:
+        highest = os.sysconf("SC_OPEN_MAX") - 1
+        wanted = make_file()
+        assert witness({highest: wanted, "a": wanted}).extra == {
+            highest: identity(wanted),
+            3: identity(wanted),
+        }
+
+    def test_a_standard_stream_is_a_number_like_another(self, make_file: Make) -> None:
+        a, b = make_file(), make_file()
+        seen = witness({0: a, 2: b, 3: a}, stdin=None)
+        assert (seen.fds[0], seen.fds[2]) == (identity(a), identity(b))
+        assert seen.extra == {3: identity(a)}
+
+    def test_a_standard_stream_is_a_value_like_another(self) -> None:
+        assert witness({5: 2, 6: 0}).extra == {5: identity(2), 6: identity(0)}
+
+    @settings(
+        max_examples=15,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    @given(shape=st.dictionaries(st.integers(3, 40), st.integers(0, 9), max_size=24))
+    def test_any_table(self, shape: dict[int, int]) -> None:
+        pipes = [fd for _ in range(5) for fd in os.pipe()]
+        try:
+            seen = witness({number: pipes[which] for number, which in shape.items()})
+            assert seen.extra == {n: identity(pipes[which]) for n, which in shape.items()}
+        finally:
+            for fd in pipes:
+                os.close(fd)
+
+    def test_a_parent_without_standard_streams(self) -> None:
+        # Popen's own pipes then get the numbers 0 to 2, and so sit on their own targets.
+        script = (
+            "import os, sys; sys.path.insert(0, sys.argv[1]); from support import witness\n"
+            "report = os.dup(1); os.closerange(0, 3)\n"
+            "fds = [*os.pipe(), *os.pipe()]\n"
+            "seen = witness({'a': fds[1], 3: fds[2], 9: fds[3]})\n"
+            "os.write(report, repr(sorted(seen.fds)).encode())"
+        )
+        here = str(Path(__file__).parent)
+        done = subprocess.run([sys.executable, "-c", script, here], capture_output=True, check=True)
+        assert done.stdout == b"[0, 1, 3, 4, 9]", "2 is closed here, so it is closed there"
+
+
+class TestTheParentKeepsWhatIsIts:
+    def test_nothing_is_closed_and_no_flag_changes(self, make_file: Make) -> None:
+        kept, exposed = make_file(), make_file()
+        os.set_inheritable(exposed, True)
+        witness({3: kept, 4: exposed, 5: exposed})
+        assert not os.get_inheritable(kept)
+        assert os.get_inheritable(exposed)
+
+    def test_the_flag_never_changes_not_even_for_a_moment(self, make_file: Make) -> None:
+        passed = make_file()
+        seen, stop = set(), threading.Event()
+
+        def sample() -> None:
+            while not stop.is_set():
+                seen.add(os.get_inheritable(passed))
+
+        sampler = threading.Thread(target=sample)
+        sampler.start()
+        try:
+            for _ in range(100):
+                spawn_with([*PROBE[:3], "-c", ""], fds={passed: passed, "x": passed}).wait()
+        finally:
+            stop.set()
+            sampler.join()
+        assert seen == {False}
+
+
+class TestFdArg:
+    def test_in_args_and_env(self, make_file: Make) -> None:
+        fd = make_file()
+        done = run_with(
+            [
+                sys.executable,
+                "-c",
+                "import os, sys; print(sys.argv[1:], os.environ['FD'])",
+                fd_arg("http", "--fd={}"),
+                fd_arg(9),
+            ],
+            fds={"http": fd, 9: fd},
+            env={**os.environ, "FD": fd_arg("http", "fd://{}")},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "['--fd=3', '9'] fd://3\n"
+        assert done.args[3:] == ["--fd=3", "9"]
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("fds", "options", "error", "match"),
+        [
+            ({3: 987}, {}, exceptions.ClosedDescriptorError, r"fds\[3\] = 987: .* closed"),
+            ({"a": -1}, {}, exceptions.NotADescriptorError, r"fds\['a'\] = -1"),
+            ({-1: 0}, {}, exceptions.NumberOutOfRangeError, r"fds\[-1\] = 0"),
+            ({2**40: 0}, {}, exceptions.NumberOutOfRangeError, "numbers"),
+            ({1: 0}, {"stdout": -1}, exceptions.NumberTakenError, "by stdout="),
+            ({}, {"close_fds": False}, exceptions.UnsupportedOptionError, "close_fds=False"),
+            ({3: 0}, {"args": [fd_arg("x")]}, exceptions.UnknownKeyError, "'x'"),
+        ],
+    )
+    def test_a_wrong_request_creates_nothing(
+        self, fds: Any, options: dict[str, Any], error: type[Exception], match: str
+    ) -> None:
+        created: list[str] = []
+        options = {"args": PROBE, "stdin": subprocess.PIPE, **options}
+
+        def hook(event: str, _: Any) -> None:
+            if active and event in ("subprocess.Popen", "open"):
+                created.append(event)
+
+        active = True
+        sys.addaudithook(hook)
+        try:
+            with pytest.raises(error, match=match):
+                spawn_with(fds=fds, **options)
+        finally:
+            active = False
+        assert created == []
+
+    def test_every_error_can_be_pickled(self) -> None:
+        errors = [
+            exceptions.InvalidKeyError(None, 4),
+            exceptions.NumberOutOfRangeError(-1, 4, 9),
+            exceptions.NumberTakenError("a", 4, 1, "stdout="),
+            exceptions.NotADescriptorError("a", "None"),
+            exceptions.NotADescriptorError(None, "None"),
+            exceptions.ClosedDescriptorError("a", 4),
+            exceptions.ClosedDescriptorError(None, 4),
+            exceptions.UnknownKeyError("a"),
+            exceptions.UnsupportedOptionError("umask", 0, "because"),
+            exceptions.UnknownStrategyError("x", ("scan",)),
+            exceptions.NotInheritedError("a"),
+            exceptions.AlreadyTakenError("a"),
+            exceptions.MalformedManifestError("LISTEN_FDS", "x", "because"),
+        ]
+        own = {
+            name for name in exceptions.__all__ if name not in ("NoinheritError", "RequestError")
+        }
+        assert {type(error).__name__ for error in errors} == own
+        for error in errors:
+            copy = pickle.loads(pickle.dumps(error))
+            assert (type(copy), vars(copy), str(copy)) == (type(error), vars(error), str(error))
+
+    def test_a_missing_program_is_named(self) -> None:
+        with pytest.raises(FileNotFoundError) as caught:
+            spawn_with(["no-such-program"])
+        assert caught.value.filename == "no-such-program"
+
+    def test_a_missing_directory_is_named(self, tmp_path: Path) -> None:
+        missing = tmp_path / "missing"
+        with pytest.raises(OSError, match="missing") as caught:
+            spawn_with(PROBE, cwd=missing)
+        assert caught.value.filename == missing
+
+
+class TestPopenFeatures:
+    def test_cwd_env_and_text(self, tmp_path: Path) -> None:
+        done = run_with(
+            [sys.executable, "-c", "import os; print(os.getcwd(), os.environ['X'])"],
+            cwd=tmp_path,
+            env={**os.environ, "X": "é"},
+            capture_output=True,
+            encoding="utf-8",
+        )
+        assert done.stdout.strip() == f"{tmp_path} é"
+
+    def test_changes_of_the_environment_reach_the_child(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        script = "import os; print(os.environ.get('X'), os.environ.get('PATH') is not None)"
+        monkeypatch.setenv("X", "1")
+        assert run_with([sys.executable, "-c", script], capture_output=True).stdout == b"1 True\n"
+        monkeypatch.delenv("X")
+        assert run_with([sys.executable, "-c", script], capture_output=True).stdout[:4] == b"None"
+
+    def test_run_with_input_check_and_timeout(self) -> None:
+        echo = [sys.executable, "-c", "import sys; sys.stdout.write(sys.stdin.read()); sys.exit(3)"]
+        done = run_with(echo, input="hello", capture_output=True, text=True)
+        assert (done.stdout, done.stderr, done.returncode) == ("hello", "", 3)
+        with pytest.raises(subprocess.CalledProcessError) as failed:
+            run_with(echo, input=b"hello", stdout=subprocess.PIPE, check=True)
+        assert (failed.value.returncode, failed.value.output) == (3, b"hello")
+        with pytest.raises(subprocess.TimeoutExpired) as expired:
+            run_with([sys.executable, "-c", "import time; time.sleep(600)"], timeout=0.01)
+        assert expired.value.timeout == 0.01
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"input": b"", "stdin": subprocess.DEVNULL}, {"capture_output": True, "stdout": 1}],
+    )
+    def test_run_with_refuses_two_ways_at_once(self, options: dict[str, Any]) -> None:
+        with pytest.raises(exceptions.UnsupportedOptionError, match="is given, too"):
+            run_with(PROBE, **options)
+
+    def test_a_process_is_a_popen(self) -> None:
+        with noinherit.spawn_with(PROBE, stdout=subprocess.DEVNULL) as child:
+            assert isinstance(child, subprocess.Popen)
+            assert child.wait(timeout=60) == 0
+        assert child.wait(timeout=0) == child.poll() == 0
+
+    def test_wait_times_out_with_the_number_that_was_asked_for(self) -> None:
+        with spawn_with([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+            for timeout in (0, 0.01):
+                with pytest.raises(subprocess.TimeoutExpired) as caught:
+                    child.wait(timeout)
+                assert caught.value.timeout == timeout
+            child.communicate(b"\n", timeout=60)
+            assert child.returncode == 0
+
+    def test_several_threads_wait_for_one_child(self) -> None:
+        with spawn_with([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+            results: list[int] = []
+            waiters = [
+                threading.Thread(target=lambda t=t: results.append(child.wait(t)))
+                for t in (None, 60, 60, 1e12, float("inf"))
+            ]
+            for waiter in waiters:
+                waiter.start()
+            child.communicate(b"\n")
+            for waiter in waiters:
+                waiter.join()
+        assert results == [0] * 5
