@@ -19,7 +19,8 @@ def identity(fd: int) -> str:
 
 def held() -> dict[int, str]:
     try:
-        numbers = [int(name) for name in os.listdir("/proc/self/fd")  # noqa: PTH208 -- pathlib would open more than this does]
+        names = os.listdir("/proc/self/fd")  # noqa: PTH208 -- the least that can be opened for it
+        numbers = [int(name) for name in names]
     except OSError:
         numbers = list(range(os.sysconf("SC_OPEN_MAX") if hasattr(os, "sysconf") else 2048))
     found = {}

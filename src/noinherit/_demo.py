@@ -118,9 +118,8 @@ def main() -> int:
     given = give()
     right = given["answered by"] == given["worker"]
     print(f"   we listened on port {given['port']}, gave that to a worker, and closed it here")
-    print(
-        f"   GET / was answered by pid {given['answered by']}, {'the' if right else 'NOT THE'} worker"
-    )
+    who = "the worker" if right else "NOT THE WORKER"
+    print(f"   GET / was answered by pid {given['answered by']}, {who}")
     print("   the worker held")
     roles = {0: "stdin", 1: "stdout", 2: "stderr", 3: "the listener"}
     for number in given["held"]:

@@ -333,7 +333,8 @@ def run_with(
     with spawn_with(args, fds=fds, **popen_options) as process:
         try:
             stdout, stderr = process.communicate(input, timeout)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired as expired:
+            expired.timeout = timeout or 0.0  # not what was left of it for the last step
             process.kill()
             # Windows gathers output in threads that have not passed it on yet.
             process.wait()
