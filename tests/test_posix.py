@@ -168,7 +168,9 @@ class TestErrorsAreThoseOfSubprocess:
 
 def vars_of(error: BaseException) -> tuple[Any, ...]:
     if isinstance(error, OSError):
-        return (error.errno, error.strerror, error.filename)
+        # subprocess itself keeps a path object in some versions and its text in others.
+        name = error.filename
+        return (error.errno, error.strerror, name if name is None else os.fspath(name))
     return ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
         def _execute_child(self, *arguments: Any) -> None: ...
         def _close_pipe_fds(self, *descriptors: Any) -> None: ...
+        def _get_handles(self, stdin: Any, stdout: Any, stderr: Any) -> tuple[Any, ...]: ...
         def _wait(self, timeout: float | None) -> int: ...
 else:
     _Popen = subprocess.Popen
@@ -184,6 +186,20 @@ class Process(_Popen["AnyStr"]):
         )
         self._child_created = True
         self._close_pipe_fds(*pipes)
+
+    if not hasattr(subprocess.Popen, "_on_error_fd_closer"):
+
+        def _get_handles(self, stdin: Any, stdout: Any, stderr: Any) -> tuple[Any, ...]:
+            # Python 3.10 forgets the pipes it has made when a later one cannot be had, so all are
+            # made once for practice. What another thread opens in between is what remains.
+            with contextlib.ExitStack() as practice:
+                for stream in (stdin, stdout, stderr):
+                    if stream == subprocess.PIPE:
+                        for end in os.pipe():
+                            practice.callback(os.close, end)
+                    elif stream == subprocess.DEVNULL:
+                        practice.enter_context(open(os.devnull, "rb"))  # noqa: PTH123 -- no path
+            return super()._get_handles(stdin, stdout, stderr)
 
     def _wait(self, timeout: float | None) -> int:
         if timeout is not None and timeout > 0 and self.returncode is None:
