@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from . import exceptions
 from ._flags import get_noinherit, open_noinherit, set_noinherit, set_noinherit_all
-from ._plan import fd_arg
+from ._plan import Handle, fd_arg
 from ._process import Process, run_with, spawn_with
 from .child import InheritedFd, inherited
 
 __all__ = [
+    "Handle",
     "InheritedFd",
     "Process",
     "exceptions",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 
+from . import _sys
 from ._process import run_with
 
 TYPE_CHECKING = False
@@ -28,9 +29,7 @@ _LIMIT = 512
 
 def examine() -> dict[str, Any]:
     """Return the facts: platform, libc, strategy, features, and the outcome of a real spawn."""
-    from ._sys import backend  # noqa: PLC0415 -- ctypes loads on first use
-
-    described = backend.describe()
+    described = _sys.backend.describe()
     return {
         "platform": platform.platform(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ._plan import descriptor
+from . import _sys
 
 __all__ = ["get_noinherit", "open_noinherit", "set_noinherit", "set_noinherit_all"]
 
@@ -39,7 +39,7 @@ def set_noinherit(obj: int | HasFileno, noinherit: bool = True) -> None:
     `NotADescriptorError` or `ClosedDescriptorError` for what has no descriptor, `OSError` for what
     the system refuses.
     """
-    os.set_inheritable(descriptor(obj), not noinherit)
+    _sys.backend.set_inheritable(obj, not noinherit)
 
 
 def get_noinherit(obj: int | HasFileno) -> bool:
@@ -47,7 +47,7 @@ def get_noinherit(obj: int | HasFileno) -> bool:
 
     Errors as for `set_noinherit`.
     """
-    return not os.get_inheritable(descriptor(obj))
+    return not _sys.backend.get_inheritable(obj)
 
 
 def set_noinherit_all(*, keep: Iterable[int | HasFileno] = ()) -> None:
@@ -58,6 +58,4 @@ def set_noinherit_all(*, keep: Iterable[int | HasFileno] = ()) -> None:
     :manpage:`close_range(2)` per gap and misses nothing that is open when it starts; elsewhere
     ``/dev/fd`` is walked.
     """
-    from . import _sys  # noqa: PLC0415 -- ctypes loads on first use
-
-    _sys.backend.set_noinherit_all({descriptor(obj) for obj in keep})
+    _sys.backend.set_noinherit_all(keep)

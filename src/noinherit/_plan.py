@@ -49,6 +49,15 @@ class Entry:
         self.value = value
 
 
+class Handle(int):
+    """A raw Windows handle, as opposed to a descriptor number; the handle stays its owner's."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Handle({int(self):#x})"
+
+
 class FdArg:
     """A placeholder in ``args`` or ``env``; see `fd_arg`."""
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 
-from . import _handoff, _plan
+from . import _handoff, _plan, _sys
 from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, AnyStr, Literal, TypeAlias, overload
 
-    from ._sys._api import Backend, Held
+    from ._sys._api import Held, Words
 
     _Word: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes] | _plan.FdArg
     Args: TypeAlias = _Word | Sequence[_Word]
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     class _Popen(subprocess.Popen[AnyStr]):
         # The hooks that Process calls or overrides; they are private, so typeshed omits them.
         _child_created: bool
+        _handle: Any
 
         def _execute_child(self, *arguments: Any) -> None: ...
         def _close_pipe_fds(self, *descriptors: Any) -> None: ...
@@ -29,12 +30,6 @@ if TYPE_CHECKING:
         def _wait(self, timeout: float | None) -> int: ...
 else:
     _Popen = subprocess.Popen
-
-
-def _backend() -> Backend:
-    from ._sys import backend  # noqa: PLC0415 -- ctypes loads on first use
-
-    return backend
 
 
 class Process(_Popen["AnyStr"]):
@@ -70,7 +65,7 @@ class Process(_Popen["AnyStr"]):
         fds: _plan.Fds = (),
         **options: Any,
     ) -> None:
-        backend = _backend()
+        backend = _sys.backend
         pass_fds = tuple(pass_fds)
         entries = _plan.plan(
             fds,
@@ -79,6 +74,8 @@ class Process(_Popen["AnyStr"]):
             limit=backend.limit(),
         )
         _plan.check_references(args, env, entries)
+        for name, stream in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
+            backend.check_stream(name, stream)
         considered = {
             "preexec_fn": preexec_fn,
             "cwd": cwd,
@@ -134,28 +131,36 @@ class Process(_Popen["AnyStr"]):
         restore_signals: bool,
         *rest: Any,
     ) -> None:
-        backend = _backend()
+        backend = _sys.backend
         given = {each.key: each for each in self._held}
-        args = self.args = _resolve_args(args, given)
-        if env is not None:
-            env = {name: _resolve(value, given) for name, value in env.items()}
-        added = {}
-        if given:
-            records = map(backend.record, given.values())
-            added[_handoff.VARIABLE] = _handoff.encode(records)
         pipes = (p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
+        streams = {
+            number: stream
+            for number, stream in ((0, p2cread), (1, c2pwrite), (2, errwrite))
+            if stream != -1
+        }
+
+        def words() -> Words:
+            self.args = _resolve_args(args, given)
+            resolved = env and {name: _resolve(value, given) for name, value in env.items()}
+            added = {}
+            if given:
+                added[_handoff.VARIABLE] = _handoff.encode(map(backend.record, given.values()))
+            return self.args, resolved, added
 
         if self._standard_engine is not None or not close_fds:
+            resolved, own_env, added = words()
             if added:
-                env = {**(os.environ if env is None else env), **added}
+                own_env = {**(os.environ if own_env is None else own_env), **added}
+            backend.expose(streams.values())
             super()._execute_child(
-                args,
+                resolved,
                 executable,
                 preexec_fn,
                 close_fds,
                 tuple(each.number for each in given.values()),
                 cwd,
-                env,
+                own_env,
                 startupinfo,
                 creationflags,
                 shell,
@@ -167,25 +172,29 @@ class Process(_Popen["AnyStr"]):
 
         # gid, gids, uid and umask need the standard engine; 3.10 has no process_group yet.
         start_new_session, *newer = rest[4:]
-        self.pid = backend.spawn(
-            args=args,
-            executable=executable,
-            shell=shell,
-            cwd=cwd,
-            env=env,
-            added_env=added,
-            streams={
-                number: descriptor
-                for number, descriptor in ((0, p2cread), (1, c2pwrite), (2, errwrite))
-                if descriptor != -1
-            },
-            held=given.values(),
-            restore_signals=restore_signals,
-            start_new_session=start_new_session,
-            process_group=newer[0] if newer else -1,
-        )
-        self._child_created = True
-        self._close_pipe_fds(*pipes)
+        try:
+            self.pid, handle = backend.spawn(
+                words,
+                executable=executable,
+                shell=shell,
+                cwd=cwd,
+                streams=streams,
+                held=given.values(),
+                restore_signals=restore_signals,
+                start_new_session=start_new_session,
+                process_group=newer[0] if newer else -1,
+                startupinfo=startupinfo,
+                creationflags=creationflags,
+            )
+            self._child_created = True
+            if handle is not None:
+                self._handle = handle
+        finally:
+            self._close_pipe_fds(*pipes)
+
+    def _make_inheritable(self, handle: int) -> int:
+        # Popen's own makes the child's ends inheritable here, for every thread's children to take.
+        return _sys.backend.private_copy(handle)
 
     if not hasattr(subprocess.Popen, "_on_error_fd_closer"):
 
@@ -203,7 +212,7 @@ class Process(_Popen["AnyStr"]):
 
     def _wait(self, timeout: float | None) -> int:
         if timeout is not None and timeout > 0 and self.returncode is None:
-            ended = _backend().wait_for_exit(self.pid, timeout)
+            ended = _sys.backend.wait_for_exit(self.pid, timeout)
             if ended:
                 timeout = None  # what is left to wait for is the thread that reaps it, or nobody
             elif ended is False and self.poll() is None:

@@ -119,12 +119,7 @@ def _from_manifest() -> list[_handoff.Record]:
     text = os.environ.get(_handoff.VARIABLE)
     if text is None:
         return []
-    found = []
-    for told in _handoff.decode(text):
-        here = _here(told.key, told.number)
-        if here is not None and here.identity == told.identity:
-            found.append(here)
-    return found
+    return list(filter(_handoff.still_is, _handoff.decode(text)))
 
 
 def _from_systemd() -> list[_handoff.Record]:
@@ -144,15 +139,10 @@ def _from_systemd() -> list[_handoff.Record]:
         name = names[index] if index < len(names) else ""
         # "unknown" is what systemd calls a descriptor without a name.
         unique = name not in ("", "unknown") and names.count(name) == 1
-        here = _here(name if unique else number, number)
-        if here is None:
-            raise MalformedManifestError("LISTEN_FDS", count, f"descriptor {number} is not open")
-        found.append(here)
+        try:
+            found.append(_handoff.record(name if unique else number, number, number))
+        except OSError:
+            raise MalformedManifestError(
+                "LISTEN_FDS", count, f"descriptor {number} is not open"
+            ) from None
     return found
-
-
-def _here(key: Key, number: int) -> _handoff.Record | None:
-    try:
-        return _handoff.record(key, number, number)
-    except OSError:
-        return None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
-    from typing import Any, Protocol
+    from typing import Any, Protocol, TypeAlias
 
     from .._handoff import Record
     from .._plan import Entry
+
+    # Arguments, environment (None: this process's) and what is put on top of it.
+    Words: TypeAlias = tuple[Any, "Mapping[Any, Any] | None", Mapping[str, str]]
 
 
 class Held:
@@ -17,11 +20,12 @@ class Held:
 
     __slots__ = ("copy", "handle", "key", "number")
 
-    def __init__(self, entry: Entry, copy: int, handle: int) -> None:
+    def __init__(self, entry: Entry, copy: int) -> None:
         self.key = entry.key
         self.number = entry.number
         self.copy = copy
-        self.handle = handle
+        # What the child will know it by; on Windows, only the start of the child tells.
+        self.handle = entry.number
 
 
 class Description:
@@ -62,25 +66,35 @@ if TYPE_CHECKING:
         def needs_standard_engine(self, options: Mapping[str, Any]) -> str | None:
             """Return the name of an option of Popen that only its own engine can honour."""
 
+        def check_stream(self, name: str, value: Any) -> None:
+            """Raise for a `value` of ``stdin=`` or its like that no child here can use."""
+
+        def private_copy(self, handle: int) -> int:
+            """Return what Popen takes for the child's end of a standard stream (Windows only)."""
+
+        def expose(self, streams: Iterable[int]) -> None:
+            """Get `streams` ready for Popen's own engine."""
+
         def spawn(
             self,
+            words: Callable[[], Words],
             *,
-            args: Any,
             executable: Any,
             shell: bool,
             cwd: Any,
-            env: Mapping[Any, Any] | None,
-            added_env: Mapping[str, str],
             streams: Mapping[int, int],
             held: Iterable[Held],
             restore_signals: bool,
             start_new_session: bool,
             process_group: int,
-        ) -> int:
-            """Start the child and return its process id.
+            startupinfo: Any,
+            creationflags: int,
+        ) -> tuple[int, Any]:
+            """Start the child; return its process id and, on Windows, an owner of its handle.
 
-            Parameters as those of `subprocess.Popen`; `added_env` is put on top of `env`, `streams`
-            are the standard streams that are redirected. Raises what `subprocess.Popen` raises.
+            `words` is called when every ``held[...].handle`` is what the child will have; `streams`
+            are the standard streams that are redirected; the others are parameters of
+            `subprocess.Popen`. Raises what `subprocess.Popen` raises.
             """
 
         def wait_for_exit(self, pid: int, timeout: float) -> bool | None:
@@ -89,7 +103,13 @@ if TYPE_CHECKING:
             The child is not reaped.
             """
 
-        def set_noinherit_all(self, keep: set[int]) -> None:
+        def set_inheritable(self, obj: Any, inheritable: bool) -> None:
+            """Set the flag of `obj`."""
+
+        def get_inheritable(self, obj: Any) -> bool:
+            """Return the flag of `obj`."""
+
+        def set_noinherit_all(self, keep: Iterable[Any]) -> None:
             """Make everything open above 2, but `keep`, non-inheritable."""
 
         def describe(self) -> Description:

@@ -17,10 +17,12 @@ from ._api import Description, Held
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
     from typing_extensions import Self
+
+    from ._api import Words
 
 assert sys.platform != "win32"
 
@@ -188,7 +190,7 @@ def hold(entries: Iterable[_plan.Entry]) -> Iterator[list[Held]]:
                 if error.errno == errno.EBADF:
                     raise ClosedDescriptorError(entry.key, _plan.shown(entry.value)) from None
                 raise
-            held.append(Held(entry, copy, entry.number))
+            held.append(Held(entry, copy))
         yield held
     finally:
         for each in held:
@@ -214,21 +216,35 @@ def needs_standard_engine(options: Mapping[str, Any]) -> str | None:
     return None
 
 
+def check_stream(name: str, value: Any) -> None:
+    """Accept everything: a standard stream is a descriptor like another."""
+
+
+def private_copy(handle: int) -> int:
+    """Return `handle`: Popen does not ask for copies here."""
+    return handle
+
+
+def expose(streams: Iterable[int]) -> None:
+    """Do nothing: Popen's own engine makes them inheritable in the child."""
+
+
 def spawn(
+    words: Callable[[], Words],
     *,
-    args: Any,
     executable: Any,
     shell: bool,
     cwd: Any,
-    env: Mapping[Any, Any] | None,
-    added_env: Mapping[str, str],
     streams: Mapping[int, int],
     held: Iterable[Held],
     restore_signals: bool,
     start_new_session: bool,
     process_group: int,
-) -> int:
-    """Start the child by :manpage:`posix_spawn(3)` and return its process id."""
+    startupinfo: Any,
+    creationflags: int,
+) -> tuple[int, Any]:
+    """Start the child by :manpage:`posix_spawn(3)`."""
+    args, env, added_env = words()
     args = _arguments(args, executable, shell)
     if executable is None:
         executable = args[0]
@@ -257,7 +273,7 @@ def spawn(
                 if failure in _NOT_HERE:
                     failure = error.errno or failure
             else:
-                return pid.value
+                return pid.value, None
     raise _explained(failure, executable, cwd, directory)
 
 
@@ -388,20 +404,31 @@ def wait_for_exit(pid: int, timeout: float) -> bool | None:
     return system.wait_for_exit(pid, timeout)
 
 
-def set_noinherit_all(keep: set[int]) -> None:
+def set_inheritable(obj: Any, inheritable: bool) -> None:
+    """Set the flag of a descriptor."""
+    os.set_inheritable(_plan.descriptor(obj), inheritable)
+
+
+def get_inheritable(obj: Any) -> bool:
+    """Return the flag of a descriptor."""
+    return os.get_inheritable(_plan.descriptor(obj))
+
+
+def set_noinherit_all(keep: Iterable[Any]) -> None:
     """Make everything open above 2, but `keep`, non-inheritable."""
+    kept = set(map(_plan.descriptor, keep))
     first = 3
-    for number in [*sorted(number for number in keep if number > 2), 2**32 - 1]:
+    for number in [*sorted(number for number in kept if number > 2), 2**32 - 1]:
         # An empty range is an error to the kernel.
         if first < number and not system.set_noinherit_range(first, number - 1):
-            _walk(keep)
+            _walk(kept)
             return
         first = number + 1
 
 
-def _walk(keep: set[int]) -> None:
+def _walk(kept: set[int]) -> None:
     for number in open_descriptors():
-        if number > 2 and number not in keep and inheritable(number):
+        if number > 2 and number not in kept and inheritable(number):
             # Another thread may have closed it meanwhile.
             with contextlib.suppress(OSError):
                 os.set_inheritable(number, False)

@@ -1,0 +1,182 @@
+"""The nominal parent: a process that never runs, from which children inherit instead of from us.
+
+The technique is Raymond Chen's ("Programmatically controlling which handles are inherited by new
+processes in Win32" and "Using a helper process as the parent of a new process", The Old New
+Thing): what must be inheritable is so in the helper only, where nobody calls CreateProcess.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+
+from . import _structs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from typing_extensions import Self
+
+assert sys.platform == "win32"
+
+from . import _kernel32 as k32
+
+
+class AttributeList:
+    """Owner of one PROC_THREAD_ATTRIBUTE_LIST, and of the values that it points to."""
+
+    def __init__(self, attributes: dict[int, ctypes.Array[ctypes.c_void_p]]) -> None:
+        size = ctypes.c_size_t()
+        k32.InitializeProcThreadAttributeList(None, len(attributes), 0, ctypes.byref(size))
+        self.raw = ctypes.create_string_buffer(size.value)
+        if not k32.InitializeProcThreadAttributeList(
+            self.raw, len(attributes), 0, ctypes.byref(size)
+        ):
+            raise ctypes.WinError(ctypes.get_last_error())
+        self._values = attributes
+        try:
+            for name, value in attributes.items():
+                k32.UpdateProcThreadAttribute(
+                    self.raw, 0, name, value, ctypes.sizeof(value), None, None
+                )
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Free what the system attached to the list."""
+        k32.DeleteProcThreadAttributeList(self.raw)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def handles(*values: int) -> ctypes.Array[ctypes.c_void_p]:
+    """Return `values` as C has an array of handles."""
+    return (ctypes.c_void_p * len(values))(*values)
+
+
+def system_directory() -> str:
+    """Return the directory that is always there, and that nobody minds being held."""
+    buffer = ctypes.create_unicode_buffer(512)
+    k32.GetSystemDirectoryW(buffer, len(buffer))
+    return buffer.value
+
+
+class HelperParent:
+    """Owner of one suspended process and of the job that ends it when this process ends.
+
+    Closed when the last spawn that uses it lets go of it.
+    """
+
+    process = 0
+    job = 0
+
+    def __init__(self) -> None:
+        limits = _structs.JOBOBJECT_EXTENDED_LIMIT_INFORMATION()
+        # Without the second, children would be in the job, too, and end with us.
+        limits.BasicLimitInformation.LimitFlags = (
+            _structs.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
+            | _structs.JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK
+        )
+        self.job = k32.CreateJobObjectW(None, None)
+        k32.SetInformationJobObject(
+            self.job,
+            _structs.JobObjectExtendedLimitInformation,
+            ctypes.byref(limits),
+            ctypes.sizeof(limits),
+        )
+        created = self._create()
+        self.process = created.hProcess
+        self.pid: int = created.dwProcessId
+        k32.CloseHandle(created.hThread)
+
+    def _create(self) -> _structs.PROCESS_INFORMATION:
+        directory = system_directory()
+        program = f"{directory}\\cmd.exe"
+        startup = _structs.STARTUPINFOEXW()
+        startup.StartupInfo.cb = ctypes.sizeof(startup)
+        created = _structs.PROCESS_INFORMATION()
+        # In the job from its first moment: were it put there afterwards, a crash of this process
+        # in between would leave it behind for ever.
+        with AttributeList({_structs.PROC_THREAD_ATTRIBUTE_JOB_LIST: handles(self.job)}) as listed:
+            startup.lpAttributeList = ctypes.addressof(listed.raw)
+            k32.CreateProcessW(
+                program,
+                ctypes.create_unicode_buffer(f'"{program}"'),
+                None,
+                None,
+                False,
+                _structs.CREATE_SUSPENDED
+                | _structs.DETACHED_PROCESS
+                | _structs.EXTENDED_STARTUPINFO_PRESENT,
+                None,
+                directory,
+                ctypes.byref(startup),
+                ctypes.byref(created),
+            )
+        return created
+
+    def is_alive(self) -> bool:
+        """Return whether it has not been ended by somebody."""
+        ended: bool = k32.WaitForSingleObject(self.process, 0) == _structs.WAIT_OBJECT_0
+        return not ended
+
+    def give(self, handle: int) -> int:
+        """Return the value of an inheritable copy of `handle` in the helper."""
+        copy = ctypes.c_void_p()
+        k32.DuplicateHandle(
+            k32.GetCurrentProcess(),
+            handle,
+            self.process,
+            ctypes.byref(copy),
+            0,
+            True,
+            _structs.DUPLICATE_SAME_ACCESS,
+        )
+        return copy.value or 0
+
+    def take_back(self, given: Iterable[int]) -> None:
+        """Close copies in the helper; if it has died, there is nothing to close."""
+        for handle in given:
+            copy = ctypes.c_void_p()
+            try:
+                # Closing at the source is all that is wanted, but under Wine it fails without a
+                # target, although it closes.
+                k32.DuplicateHandle(
+                    self.process,
+                    handle,
+                    k32.GetCurrentProcess(),
+                    ctypes.byref(copy),
+                    0,
+                    False,
+                    _structs.DUPLICATE_CLOSE_SOURCE | _structs.DUPLICATE_SAME_ACCESS,
+                )
+                k32.CloseHandle(copy)
+            except OSError:
+                if self.is_alive():
+                    raise
+                return
+
+    def __del__(self) -> None:
+        for handle in (self.process, self.job):
+            if handle:
+                k32.CloseHandle(handle)
+
+
+_lock = threading.Lock()
+_current: HelperParent | None = None
+
+
+def helper_parent() -> HelperParent:
+    """Return the helper of this process, alive when it was looked at; made on first use."""
+    global _current  # noqa: PLW0603 -- one per process is the point
+    with _lock:
+        if _current is None or not _current.is_alive():
+            _current = HelperParent()
+        return _current

@@ -1,0 +1,240 @@
+"""Every Win32 function that noinherit calls; declares only.
+
+Prototypes are those of Microsoft Learn, under the function's name.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from ctypes import POINTER, c_int32, c_size_t, c_uint32, c_void_p, c_wchar_p
+
+from ._structs import PROCESS_INFORMATION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+assert sys.platform == "win32"
+
+# Objects of our own: prototypes set on the shared ctypes.windll would be everybody's.
+_kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
+_ntdll = ctypes.WinDLL("ntdll")
+
+BOOL = c_int32
+DWORD = c_uint32
+HANDLE = c_void_p
+
+
+def _false_and_last_error(result: int, function: Any, arguments: tuple[Any, ...]) -> int:
+    if not result:
+        raise ctypes.WinError(ctypes.get_last_error())
+    return result
+
+
+def _null_and_last_error(result: int | None, function: Any, arguments: tuple[Any, ...]) -> int:
+    if not result:
+        raise ctypes.WinError(ctypes.get_last_error())
+    return result
+
+
+def _failed_and_last_error(result: int, function: Any, arguments: tuple[Any, ...]) -> int:
+    if result == 0xFFFFFFFF:
+        raise ctypes.WinError(ctypes.get_last_error())
+    return result
+
+
+def _declare(
+    dll: ctypes.WinDLL,
+    name: str,
+    restype: Any,
+    errcheck: Callable[..., int] | None,
+    **parameters: Any,
+) -> Callable[..., Any]:
+    function = getattr(dll, name)
+    function.restype = restype
+    function.argtypes = list(parameters.values())
+    if errcheck is not None:
+        function.errcheck = errcheck
+    return function  # type: ignore[no-any-return]  # a ctypes function pointer is Any
+
+
+CloseHandle = _declare(
+    _kernel32,
+    "CloseHandle",
+    BOOL,
+    _false_and_last_error,
+    hObject=HANDLE,
+)
+DuplicateHandle = _declare(
+    _kernel32,
+    "DuplicateHandle",
+    BOOL,
+    _false_and_last_error,
+    hSourceProcessHandle=HANDLE,
+    hSourceHandle=HANDLE,
+    hTargetProcessHandle=HANDLE,
+    lpTargetHandle=POINTER(HANDLE),
+    dwDesiredAccess=DWORD,
+    bInheritHandle=BOOL,
+    dwOptions=DWORD,
+)
+GetCurrentProcess = _declare(
+    _kernel32,
+    "GetCurrentProcess",
+    HANDLE,
+    None,
+)
+GetFileType = _declare(
+    _kernel32,
+    "GetFileType",
+    DWORD,
+    None,
+    hFile=HANDLE,
+)
+GetHandleInformation = _declare(
+    _kernel32,
+    "GetHandleInformation",
+    BOOL,
+    _false_and_last_error,
+    hObject=HANDLE,
+    lpdwFlags=POINTER(DWORD),
+)
+SetHandleInformation = _declare(
+    _kernel32,
+    "SetHandleInformation",
+    BOOL,
+    _false_and_last_error,
+    hObject=HANDLE,
+    dwMask=DWORD,
+    dwFlags=DWORD,
+)
+GetStdHandle = _declare(
+    _kernel32,
+    "GetStdHandle",
+    HANDLE,
+    None,
+    nStdHandle=DWORD,
+)
+GetSystemDirectoryW = _declare(
+    _kernel32,
+    "GetSystemDirectoryW",
+    c_uint32,
+    _false_and_last_error,
+    lpBuffer=c_wchar_p,
+    uSize=c_uint32,
+)
+GetEnvironmentStringsW = _declare(
+    _kernel32,
+    "GetEnvironmentStringsW",
+    c_void_p,
+    _null_and_last_error,
+)
+FreeEnvironmentStringsW = _declare(
+    _kernel32,
+    "FreeEnvironmentStringsW",
+    BOOL,
+    _false_and_last_error,
+    penv=c_void_p,
+)
+WaitForSingleObject = _declare(
+    _kernel32,
+    "WaitForSingleObject",
+    DWORD,
+    _failed_and_last_error,
+    hHandle=HANDLE,
+    dwMilliseconds=DWORD,
+)
+CreateJobObjectW = _declare(
+    _kernel32,
+    "CreateJobObjectW",
+    HANDLE,
+    _null_and_last_error,
+    lpJobAttributes=c_void_p,
+    lpName=c_wchar_p,
+)
+SetInformationJobObject = _declare(
+    _kernel32,
+    "SetInformationJobObject",
+    BOOL,
+    _false_and_last_error,
+    hJob=HANDLE,
+    JobObjectInformationClass=c_uint32,
+    lpJobObjectInformation=c_void_p,
+    cbJobObjectInformationLength=DWORD,
+)
+AssignProcessToJobObject = _declare(
+    _kernel32,
+    "AssignProcessToJobObject",
+    BOOL,
+    _false_and_last_error,
+    hJob=HANDLE,
+    hProcess=HANDLE,
+)
+TerminateProcess = _declare(
+    _kernel32,
+    "TerminateProcess",
+    BOOL,
+    _false_and_last_error,
+    hProcess=HANDLE,
+    uExitCode=c_uint32,
+)
+CreateProcessW = _declare(
+    _kernel32,
+    "CreateProcessW",
+    BOOL,
+    _false_and_last_error,
+    lpApplicationName=c_wchar_p,
+    lpCommandLine=c_wchar_p,
+    lpProcessAttributes=c_void_p,
+    lpThreadAttributes=c_void_p,
+    bInheritHandles=BOOL,
+    dwCreationFlags=DWORD,
+    lpEnvironment=c_void_p,
+    lpCurrentDirectory=c_wchar_p,
+    lpStartupInfo=c_void_p,
+    lpProcessInformation=POINTER(PROCESS_INFORMATION),
+)
+# Its first call, which asks for the size, fails by design.
+InitializeProcThreadAttributeList = _declare(
+    _kernel32,
+    "InitializeProcThreadAttributeList",
+    BOOL,
+    None,
+    lpAttributeList=c_void_p,
+    dwAttributeCount=DWORD,
+    dwFlags=DWORD,
+    lpSize=POINTER(c_size_t),
+)
+UpdateProcThreadAttribute = _declare(
+    _kernel32,
+    "UpdateProcThreadAttribute",
+    BOOL,
+    _false_and_last_error,
+    lpAttributeList=c_void_p,
+    dwFlags=DWORD,
+    Attribute=c_size_t,
+    lpValue=c_void_p,
+    cbSize=c_size_t,
+    lpPreviousValue=c_void_p,
+    lpReturnSize=c_void_p,
+)
+DeleteProcThreadAttributeList = _declare(
+    _kernel32,
+    "DeleteProcThreadAttributeList",
+    None,
+    None,
+    lpAttributeList=c_void_p,
+)
+# Returns an NTSTATUS; the caller grows its buffer on STATUS_INFO_LENGTH_MISMATCH.
+NtQuerySystemInformation = _declare(
+    _ntdll,
+    "NtQuerySystemInformation",
+    c_uint32,
+    None,
+    SystemInformationClass=c_uint32,
+    SystemInformation=c_void_p,
+    SystemInformationLength=c_uint32,
+    ReturnLength=POINTER(c_uint32),
+)

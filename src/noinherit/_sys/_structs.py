@@ -1,0 +1,161 @@
+"""Win32 structures and constants, in fixed widths, so that every platform can check their layout.
+
+Names are those of the Windows SDK; see Microsoft Learn under the name. Layout is that of 64-bit
+Windows where pointers are 64 bits wide, of 32-bit Windows where they are not.
+"""
+
+from __future__ import annotations
+
+from ctypes import (
+    Structure,
+    c_int64,
+    c_size_t,
+    c_uint16,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+    c_wchar_p,
+)
+
+INFINITE = 0xFFFFFFFF
+WAIT_OBJECT_0 = 0
+
+ERROR_FILE_NOT_FOUND = 2
+ERROR_PATH_NOT_FOUND = 3
+ERROR_INVALID_HANDLE = 6
+ERROR_DIRECTORY = 267
+STATUS_INFO_LENGTH_MISMATCH = 0xC0000004
+
+HANDLE_FLAG_INHERIT = 0x1
+DUPLICATE_CLOSE_SOURCE = 0x1
+DUPLICATE_SAME_ACCESS = 0x2
+OBJ_INHERIT = 0x2
+
+CREATE_SUSPENDED = 0x4
+DETACHED_PROCESS = 0x8
+CREATE_UNICODE_ENVIRONMENT = 0x400
+EXTENDED_STARTUPINFO_PRESENT = 0x80000
+STARTF_USESHOWWINDOW = 0x1
+STARTF_USESTDHANDLES = 0x100
+
+PROC_THREAD_ATTRIBUTE_PARENT_PROCESS = 0x20000
+PROC_THREAD_ATTRIBUTE_HANDLE_LIST = 0x20002
+PROC_THREAD_ATTRIBUTE_JOB_LIST = 0x2000D
+
+JobObjectExtendedLimitInformation = 9
+JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK = 0x1000
+JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE = 0x2000
+
+SystemExtendedHandleInformation = 64
+
+FILE_TYPE_DISK = 1
+FILE_TYPE_CHAR = 2
+FILE_TYPE_PIPE = 3
+
+# The C runtime's flags of a descriptor, as it hands them to a child in lpReserved2 (UCRT source,
+# ioinit.cpp; libuv, src/win/process-stdio.c).
+FOPEN = 0x01
+FPIPE = 0x08
+FDEV = 0x40
+
+
+class STARTUPINFOW(Structure):
+    """How a new process's window and standard streams are set up."""
+
+    _fields_ = (
+        ("cb", c_uint32),
+        ("lpReserved", c_void_p),
+        ("lpDesktop", c_wchar_p),
+        ("lpTitle", c_wchar_p),
+        ("dwX", c_uint32),
+        ("dwY", c_uint32),
+        ("dwXSize", c_uint32),
+        ("dwYSize", c_uint32),
+        ("dwXCountChars", c_uint32),
+        ("dwYCountChars", c_uint32),
+        ("dwFillAttribute", c_uint32),
+        ("dwFlags", c_uint32),
+        ("wShowWindow", c_uint16),
+        ("cbReserved2", c_uint16),
+        ("lpReserved2", c_void_p),
+        ("hStdInput", c_void_p),
+        ("hStdOutput", c_void_p),
+        ("hStdError", c_void_p),
+    )
+
+
+class STARTUPINFOEXW(Structure):
+    """`STARTUPINFOW` with an attribute list."""
+
+    _fields_ = (
+        ("StartupInfo", STARTUPINFOW),
+        ("lpAttributeList", c_void_p),
+    )
+
+
+class PROCESS_INFORMATION(Structure):  # noqa: N801 -- the SDK's name
+    """A new process: two handles, which the caller closes, and two numbers."""
+
+    _fields_ = (
+        ("hProcess", c_void_p),
+        ("hThread", c_void_p),
+        ("dwProcessId", c_uint32),
+        ("dwThreadId", c_uint32),
+    )
+
+
+class JOBOBJECT_BASIC_LIMIT_INFORMATION(Structure):  # noqa: N801 -- the SDK's name
+    """Limits of a job; only the flags are used here."""
+
+    _fields_ = (
+        ("PerProcessUserTimeLimit", c_int64),
+        ("PerJobUserTimeLimit", c_int64),
+        ("LimitFlags", c_uint32),
+        ("MinimumWorkingSetSize", c_size_t),
+        ("MaximumWorkingSetSize", c_size_t),
+        ("ActiveProcessLimit", c_uint32),
+        ("Affinity", c_size_t),
+        ("PriorityClass", c_uint32),
+        ("SchedulingClass", c_uint32),
+    )
+
+
+class IO_COUNTERS(Structure):  # noqa: N801 -- the SDK's name
+    """Counters of a job's input and output; unused here."""
+
+    _fields_ = (
+        ("ReadOperationCount", c_uint64),
+        ("WriteOperationCount", c_uint64),
+        ("OtherOperationCount", c_uint64),
+        ("ReadTransferCount", c_uint64),
+        ("WriteTransferCount", c_uint64),
+        ("OtherTransferCount", c_uint64),
+    )
+
+
+class JOBOBJECT_EXTENDED_LIMIT_INFORMATION(Structure):  # noqa: N801 -- the SDK's name
+    """What SetInformationJobObject takes for the limits that a plain process cannot have."""
+
+    _fields_ = (
+        ("BasicLimitInformation", JOBOBJECT_BASIC_LIMIT_INFORMATION),
+        ("IoInfo", IO_COUNTERS),
+        ("ProcessMemoryLimit", c_size_t),
+        ("JobMemoryLimit", c_size_t),
+        ("PeakProcessMemoryUsed", c_size_t),
+        ("PeakJobMemoryUsed", c_size_t),
+    )
+
+
+class SYSTEM_HANDLE_TABLE_ENTRY_INFO_EX(Structure):  # noqa: N801 -- the SDK's name
+    """One handle of any process, as NtQuerySystemInformation lists it."""
+
+    _fields_ = (
+        ("Object", c_void_p),
+        ("UniqueProcessId", c_size_t),
+        ("HandleValue", c_size_t),
+        ("GrantedAccess", c_uint32),
+        ("CreatorBackTraceIndex", c_uint16),
+        ("ObjectTypeIndex", c_uint16),
+        ("HandleAttributes", c_uint32),
+        ("Reserved", c_uint32),
+    )
