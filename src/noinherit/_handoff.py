@@ -10,11 +10,6 @@ from __future__ import annotations
 import os
 import stat
 
-try:
-    from msvcrt import get_osfhandle
-except ImportError:
-    get_osfhandle = None
-
 from .exceptions import MalformedManifestError
 
 TYPE_CHECKING = False
@@ -55,16 +50,6 @@ def record(key: Key, number: int, fd: int) -> Record:
     # Epoll, eventfd and their like have no file type at all.
     kind = _KINDS.get(stat.S_IFMT(status.st_mode), "other")
     return Record(key, number, kind, f"{status.st_dev:x}:{status.st_ino:x}")
-
-
-def still_is(told: Record) -> bool:
-    """Return whether what `told` announces is what this process has under that number."""
-    try:
-        if get_osfhandle is not None:
-            return f"{get_osfhandle(told.number):x}" == told.identity
-        return record(told.key, told.number, told.number).identity == told.identity
-    except OSError:  # nothing has that number
-        return False
 
 
 def encode(records: Iterable[Record]) -> str:

@@ -142,7 +142,9 @@ class Process(_Popen["AnyStr"]):
 
         def words() -> Words:
             self.args = _resolve_args(args, given)
-            resolved = env and {name: _resolve(value, given) for name, value in env.items()}
+            resolved = env
+            if env is not None:
+                resolved = {name: _resolve(env[name], given) for name in env.keys()}  # noqa: SIM118 -- it is what dict() asks of a mapping
             added = {}
             if given:
                 added[_handoff.VARIABLE] = _handoff.encode(map(backend.record, given.values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 
 from . import _handoff
@@ -119,7 +120,20 @@ def _from_manifest() -> list[_handoff.Record]:
     text = os.environ.get(_handoff.VARIABLE)
     if text is None:
         return []
-    return list(filter(_handoff.still_is, _handoff.decode(text)))
+    return [told for told in _handoff.decode(text) if _identity(told) == told.identity]
+
+
+def _identity(told: _handoff.Record) -> str | None:
+    """Return the identity of what has the told number here; None if nothing has."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt  # noqa: PLC0415 -- Windows only
+
+            return f"{msvcrt.get_osfhandle(told.number):x}"
+        else:  # noqa: RET505 -- mypy takes what follows a platform's branch for unreachable
+            return _handoff.record(told.key, told.number, told.number).identity
+    except OSError:
+        return None
 
 
 def _from_systemd() -> list[_handoff.Record]:
