@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import probe
+from noinherit import _sys
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def make_file(tmp_path: Path) -> Iterator[Callable[[], int]]:
         os.close(fd)
 
 
-@pytest.fixture(params=["default", "scan"])
+@pytest.fixture(params=["default", *_sys.backend.describe().strategies[1:]])
 def strategy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run the test once per strategy that this machine can use."""
     if request.param != "default":

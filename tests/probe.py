@@ -1,8 +1,8 @@
-"""An independent child: prints, as JSON, which descriptors it holds and what they are.
+"""An independent child: prints, as JSON, what it holds.
 
 It must not import noinherit: it is the witness. Run it as ``python -I -S probe.py``. Prints
-``{"fds": {number: identity}, "args": [...]}``, with an identity as `identity` gives it; anything
-on standard input is left alone.
+``{"fds": {number: identity}, "handles": {value: identity}, "args": [...]}``. The handles are those
+that are inheritable, on Windows: what a parent passed on is, and what a process opens is not.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ import sys
 
 
 def identity(fd: int) -> str:
+    """Device and inode; on Windows, files have them, and everything else has zeros."""
     status = os.fstat(fd)
     return f"{status.st_dev}:{status.st_ino}"
 
 
 def held() -> dict[int, str]:
-    try:
+    # Under Wine, Linux's own /proc can be seen, with Linux's numbers.
+    if sys.platform != "win32" and os.path.isdir("/proc/self/fd"):  # noqa: PTH112 -- see below
         names = os.listdir("/proc/self/fd")  # noqa: PTH208 -- the least that can be opened for it
         numbers = [int(name) for name in names]
-    except OSError:
-        numbers = list(range(os.sysconf("SC_OPEN_MAX") if hasattr(os, "sysconf") else 2048))
+    else:
+        numbers = list(range(256 if sys.platform == "win32" else os.sysconf("SC_OPEN_MAX")))
     found = {}
     for number in numbers:
         try:
@@ -32,6 +34,47 @@ def held() -> dict[int, str]:
     return found
 
 
+if sys.platform == "win32":
+    import ctypes
+    import msvcrt
+
+    class Entry(ctypes.Structure):
+        _fields_ = (
+            ("Object", ctypes.c_void_p),
+            ("UniqueProcessId", ctypes.c_size_t),
+            ("HandleValue", ctypes.c_size_t),
+            ("GrantedAccess", ctypes.c_uint32),
+            ("CreatorBackTraceIndex", ctypes.c_uint16),
+            ("ObjectTypeIndex", ctypes.c_uint16),
+            ("HandleAttributes", ctypes.c_uint32),
+            ("Reserved", ctypes.c_uint32),
+        )
+
+    def handles(pid: int) -> list[Entry]:
+        """Every handle of `pid`, as the system lists them."""
+        buffer = ctypes.create_string_buffer(1 << 22)
+        status = ctypes.WinDLL("ntdll").NtQuerySystemInformation(64, buffer, len(buffer), None)
+        assert status == 0, hex(status)
+        count = ctypes.c_size_t.from_buffer(buffer).value
+        entries = (Entry * count).from_buffer(buffer, 2 * ctypes.sizeof(ctypes.c_size_t))
+        return [entry for entry in entries if entry.UniqueProcessId == pid]
+
+    def inheritable_handles() -> dict[int, str]:
+        found = {}
+        for entry in handles(os.getpid()):
+            if entry.HandleAttributes & 2:
+                try:
+                    found[entry.HandleValue] = identity(msvcrt.open_osfhandle(entry.HandleValue, 0))
+                except OSError:
+                    found[entry.HandleValue] = "not a file"
+        return found
+
+else:
+
+    def inheritable_handles() -> dict[int, str]:
+        return {}
+
+
 if __name__ == "__main__":
-    # The interpreter ignores SIGPIPE and so would not notice that nobody reads.
-    print(json.dumps({"fds": held(), "args": sys.argv[1:]}), flush=True)
+    report = {"fds": held(), "handles": inheritable_handles(), "args": sys.argv[1:]}
+    print(json.dumps(report), flush=True)

@@ -18,6 +18,7 @@ class Witness:
 
     def __init__(self, report: dict[str, Any]) -> None:
         self.fds: dict[int, str] = {int(number): who for number, who in report["fds"].items()}
+        self.handles: dict[int, str] = report["handles"]
         self.args: list[str] = report["args"]
 
     @property
@@ -31,4 +32,7 @@ def witness(fds: Any = (), args: Any = (), **options: Any) -> Witness:
     with noinherit.spawn_with([*PROBE, *args], fds=fds, **options) as child:
         output, _ = child.communicate()
     assert child.returncode == 0
-    return Witness(json.loads(output))
+    seen = Witness(json.loads(output))
+    # On Windows, descriptors are half of the truth: there must be no handle beyond them, either.
+    assert len(seen.handles) in (0, len(seen.fds))
+    return seen

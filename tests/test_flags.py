@@ -78,6 +78,7 @@ import os, sys
 import noinherit
 from noinherit import _sys
 if sys.argv[1] == "walk":
+    if not hasattr(_sys, "_load_system"): sys.exit("no other way")
     _sys.system.set_noinherit_range = lambda first, last: False
 made = [os.open(os.devnull, os.O_RDONLY) for _ in range(40)]
 kept = {made[0], made[7], made[8], made[39]}
@@ -95,8 +96,12 @@ print("held")
 """
 
 
-@pytest.mark.parametrize("how", ["close_range", "walk"])
+@pytest.mark.parametrize("how", ["at once", "walk"])
 def test_set_noinherit_all(how: str) -> None:
     # In a process of its own: it changes flags that pytest's children may count on.
-    done = subprocess.run([sys.executable, "-c", SCRIPT, how], capture_output=True, check=False)
-    assert (done.stdout, done.stderr) == (b"held\n", b"")
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, how], capture_output=True, text=True, check=False
+    )
+    if "no other way" in done.stderr:
+        pytest.skip("there is only one way on this system")
+    assert (done.stdout, done.stderr) == ("held\n", "")

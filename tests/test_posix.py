@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import sys
+
+import pytest
+
+if sys.platform == "win32":
+    pytest.skip("needs posix_spawn", allow_module_level=True)
+
 import contextlib
 import ctypes
 import errno
 import os
 import resource
-import select
 import signal
+import socket
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 import noinherit
 from noinherit import _sys, exceptions, run_with, spawn_with
 from probe import held, identity
 from support import PROBE, witness
 
+HERE = str(Path(__file__).parent)
 Make = Callable[[], int]
-posix = _sys._posix
+posix: Any = _sys.backend
 
 
 @contextlib.contextmanager
@@ -100,6 +104,35 @@ class TestStrategies:
         assert witness({5: wanted}).extra == {5: identity(wanted)}
 
 
+class TestAwkwardParents:
+    def test_one_without_standard_streams(self) -> None:
+        # Popen's own pipes then get the numbers 0 to 2, and so sit on their own targets.
+        script = (
+            "import os, sys; sys.path.insert(0, sys.argv[1]); from support import witness\n"
+            "report = os.dup(1); os.closerange(0, 3)\n"
+            "fds = [*os.pipe(), *os.pipe()]\n"
+            "seen = witness({'a': fds[1], 3: fds[2], 9: fds[3]})\n"
+            "os.write(report, repr(sorted(seen.fds)).encode())"
+        )
+        done = subprocess.run([sys.executable, "-c", script, HERE], capture_output=True, check=True)
+        assert done.stdout == b"[0, 1, 3, 4, 9]", "2 is closed here, so it is closed there"
+
+    def test_one_with_a_stray_under_every_low_number(self) -> None:
+        script = (
+            "import os, sys; sys.path.insert(0, sys.argv[1]); from support import witness\n"
+            "for number in range(3, 60): os.dup2(2, number, inheritable=True)\n"
+            "for table in ({}, {3: 2}, {9: 2}, {'a': 2, 'b': 5, 40: 3}):\n"
+            "    print(*witness(table).extra)\n"
+        )
+        done = run_with([sys.executable, "-c", script, HERE], stdout=subprocess.PIPE)
+        assert done.stdout == b"\n3\n9\n3 4 40\n"
+
+
+def test_sockets_are_values() -> None:
+    with socket.socket() as sock:
+        assert witness({"http": sock}).extra == {3: identity(sock.fileno())}
+
+
 class TestErrorsAreThoseOfSubprocess:
     """Every case goes through both engines; class, errno, filename and text are compared."""
 
@@ -115,6 +148,12 @@ class TestErrorsAreThoseOfSubprocess:
         loop = tmp_path / "loop"
         loop.symlink_to(loop)
         env = {"PATH": f"{tmp_path}:/bin:/usr/bin"}
+        for name, mode in (("one", 0o644), ("two", 0o755)):
+            program = tmp_path / name / "prog"
+            program.parent.mkdir()
+            program.write_text("neither a program nor a script")
+            program.chmod(mode)
+        two = {"PATH": f"{tmp_path / 'one'}:{tmp_path / 'two'}"}
         return {
             "missing": {"args": ["no-such-program"]},
             "missing path": {"args": ["/no/such/program"]},
@@ -141,6 +180,7 @@ class TestErrorsAreThoseOfSubprocess:
             "a number as argument": {"args": ["true", 3]},
             "a number as value": {"args": ["true"], "env": {"A": 3}},
             "no arguments": {"args": []},
+            "the first of two errors on PATH": {"args": ["prog"], "env": two},
             "path and shell": {"args": Path("true"), "shell": True},
         }
 
@@ -179,6 +219,26 @@ FAILING: dict[str, dict[str, Any]] = {
     "missing cwd": {"args": ["/bin/true"], "cwd": "/no/such/directory"},
     "not executable": {"args": ["/etc/passwd"]},
 }
+
+
+class TestNothingHereIsEverInheritable:
+    def test_not_even_while_a_child_is_started(
+        self, monkeypatch: pytest.MonkeyPatch, make_file: Make
+    ) -> None:
+        real = posix._libc.posix_spawn
+        seen: list[list[int]] = []
+
+        def spawn(*args: Any) -> Any:
+            seen.append(inheritable())
+            return real(*args)
+
+        def inheritable() -> list[int]:
+            return [fd for fd in held() if posix.inheritable(fd)]
+
+        before = inheritable()
+        monkeypatch.setattr(posix._libc, "posix_spawn", spawn)
+        witness({"a": make_file(), 9: make_file()}, stdin=subprocess.PIPE)
+        assert seen == [before]
 
 
 class TestAFailedSpawnLeavesNothing:
@@ -224,8 +284,7 @@ class TestAFailedSpawnLeavesNothing:
             "try: os.waitpid(-1, os.WNOHANG)\n"
             "except ChildProcessError: print('no children')\n"
         )
-        here = str(Path(__file__).parent)
-        done = run_with([sys.executable, "-c", script, here], stdout=subprocess.PIPE, text=True)
+        done = run_with([sys.executable, "-c", script, HERE], stdout=subprocess.PIPE, text=True)
         lines = done.stdout.splitlines()
         assert lines[0] == "0 EMFILE"
         assert lines[8] == "8 0"
@@ -249,8 +308,7 @@ class TestAFailedSpawnLeavesNothing:
             "try: os.waitpid(-1, os.WNOHANG)\n"
             "except ChildProcessError: print('held')\n"
         )
-        here = str(Path(__file__).parent)
-        done = run_with([sys.executable, "-c", script, here], stdout=subprocess.PIPE)
+        done = run_with([sys.executable, "-c", script, HERE], stdout=subprocess.PIPE)
         assert done.stdout == b"held\n"
 
 
@@ -314,6 +372,9 @@ class TestAttributes:
 
 
 class TestWaiting:
+    def test_has_an_event_to_wait_on(self) -> None:
+        assert _sys.backend.describe().features["wait for a child without polling"]
+
     def test_is_on_a_pidfd(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("time.sleep", None)  # a poll loop would call it
         with spawn_with(["sleep", "0.05"]) as child:
@@ -340,6 +401,11 @@ class TestWaiting:
             os.waitpid(child.pid, 0)
             assert child.wait(timeout=60) == 0
 
+    @pytest.mark.parametrize("timeout", [1e12, float("inf")])
+    def test_takes_any_timeout(self, timeout: float) -> None:
+        with spawn_with(["true"]) as child:
+            assert child.wait(timeout) == 0
+
     def test_is_interruptible(self) -> None:
         with spawn_with(["sleep", "600"]) as child:
             main = threading.main_thread().ident
@@ -358,27 +424,26 @@ class TestOtherThreads:
         os.mkfifo(fifo)
         add_open = ctypes.PyDLL(None).posix_spawn_file_actions_addopen
 
-        class Blocking(posix.FileActions):
+        class Blocking(posix.FileActions):  # type: ignore[misc]  # of the POSIX backend only
             def closefrom(self, low: int) -> None:
                 super().closefrom(low)
                 path = ctypes.c_char_p(os.fsencode(fifo))
                 assert not add_open(self.raw, low, path, os.O_RDONLY, ctypes.c_uint(0))
 
+        # Not from this process: with a spawn that keeps the GIL it could not any more.
+        writer = subprocess.Popen(["sh", "-c", f"sleep 0.5; echo > {fifo}"])
         monkeypatch.setattr(posix, "strategy", lambda: Blocking)
-        done: list[int] = []
-        spawner = threading.Thread(
-            target=lambda: done.append(run_with(["true"]).returncode), daemon=True
-        )
-        spawner.start()
         ticks = 0
-        deadline = time.monotonic() + 0.2
-        while time.monotonic() < deadline:
-            ticks += 1
-        assert ticks > 1000
-        assert not done
-        with fifo.open("w"):
-            spawner.join()
-        assert done == [0]
+
+        def tick(stop: threading.Event) -> None:
+            nonlocal ticks
+            while not stop.wait(0.01):
+                ticks += 1
+
+        with running(tick):
+            assert run_with(["true"]).returncode == 0
+        assert writer.wait() == 0
+        assert ticks > 10
 
     def test_spawn_at_the_same_time(self, make_file: Make) -> None:
         files = [make_file() for _ in range(4)]
@@ -407,11 +472,5 @@ def test_a_limit_far_above_what_select_takes() -> None:
         f"high = fcntl.fcntl(2, fcntl.F_DUPFD, {hard} - 10)\n"
         "print(*witness({'a': high, high - 1: 2}).extra)\n"
     )
-    here = str(Path(__file__).parent)
-    done = run_with([sys.executable, "-c", script, here], stdout=subprocess.PIPE)
+    done = run_with([sys.executable, "-c", script, HERE], stdout=subprocess.PIPE)
     assert done.stdout == f"3 {hard - 11}\n".encode()
-
-
-def test_pidfd_is_what_linux_has() -> None:
-    assert hasattr(select, "poll")
-    assert _sys.backend.describe().features["wait for a child without polling"]

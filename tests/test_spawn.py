@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
-import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import noinherit
-from noinherit import exceptions, fd_arg, run_with, spawn_with
+from noinherit import _sys, exceptions, fd_arg, run_with, spawn_with
 from probe import identity
 from support import PROBE, witness
 
@@ -50,13 +51,12 @@ class TestExactness:
         assert witness([b, a]).extra == {a: identity(a), b: identity(b)}
         assert witness(pass_fds=[b]).extra == {b: identity(b)}
 
-    def test_files_and_sockets_are_values(self, tmp_path: Path) -> None:
-        with (tmp_path / "log").open("w") as log, socket.socket() as sock:
-            seen = witness({"log": log, "http": sock})
-            assert seen.extra == {3: identity(log.fileno()), 4: identity(sock.fileno())}
+    def test_files_are_values(self, tmp_path: Path) -> None:
+        with (tmp_path / "log").open("w") as log:
+            assert witness({"log": log}).extra == {3: identity(log.fileno())}
 
     def test_the_highest_number_the_system_has(self, make_file: Make) -> None:
-        highest = os.sysconf("SC_OPEN_MAX") - 1
+        highest = _sys.backend.limit() - 1
         wanted = make_file()
         assert witness({highest: wanted, "a": wanted}).extra == {
             highest: identity(wanted),
@@ -79,26 +79,10 @@ class TestExactness:
     )
     @given(shape=st.dictionaries(st.integers(3, 40), st.integers(0, 9), max_size=24))
     def test_any_table(self, shape: dict[int, int]) -> None:
-        pipes = [fd for _ in range(5) for fd in os.pipe()]
-        try:
-            seen = witness({number: pipes[which] for number, which in shape.items()})
-            assert seen.extra == {n: identity(pipes[which]) for n, which in shape.items()}
-        finally:
-            for fd in pipes:
-                os.close(fd)
-
-    def test_a_parent_without_standard_streams(self) -> None:
-        # Popen's own pipes then get the numbers 0 to 2, and so sit on their own targets.
-        script = (
-            "import os, sys; sys.path.insert(0, sys.argv[1]); from support import witness\n"
-            "report = os.dup(1); os.closerange(0, 3)\n"
-            "fds = [*os.pipe(), *os.pipe()]\n"
-            "seen = witness({'a': fds[1], 3: fds[2], 9: fds[3]})\n"
-            "os.write(report, repr(sorted(seen.fds)).encode())"
-        )
-        here = str(Path(__file__).parent)
-        done = subprocess.run([sys.executable, "-c", script, here], capture_output=True, check=True)
-        assert done.stdout == b"[0, 1, 3, 4, 9]", "2 is closed here, so it is closed there"
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(tempfile.TemporaryFile()).fileno() for _ in range(10)]
+            seen = witness({number: files[which] for number, which in shape.items()})
+            assert seen.extra == {n: identity(files[which]) for n, which in shape.items()}
 
 
 class TestTheParentKeepsWhatIsIts:
@@ -214,6 +198,7 @@ class TestErrors:
         missing = tmp_path / "missing"
         with pytest.raises(OSError, match="missing") as caught:
             spawn_with(PROBE, cwd=missing)
+        assert isinstance(caught.value, (FileNotFoundError, NotADirectoryError))
         assert caught.value.filename == missing
 
 
@@ -222,7 +207,7 @@ class TestPopenFeatures:
         done = run_with(
             [sys.executable, "-c", "import os; print(os.getcwd(), os.environ['X'])"],
             cwd=tmp_path,
-            env={**os.environ, "X": "é"},
+            env={**os.environ, "X": "é", "PYTHONUTF8": "1"},
             capture_output=True,
             encoding="utf-8",
         )
@@ -233,9 +218,10 @@ class TestPopenFeatures:
     ) -> None:
         script = "import os; print(os.environ.get('X'), os.environ.get('PATH') is not None)"
         monkeypatch.setenv("X", "1")
-        assert run_with([sys.executable, "-c", script], capture_output=True).stdout == b"1 True\n"
+        args = [sys.executable, "-c", script]
+        assert run_with(args, capture_output=True, text=True).stdout == "1 True\n"
         monkeypatch.delenv("X")
-        assert run_with([sys.executable, "-c", script], capture_output=True).stdout[:4] == b"None"
+        assert run_with(args, capture_output=True, text=True).stdout == "None True\n"
 
     def test_run_with_input_check_and_timeout(self) -> None:
         echo = [sys.executable, "-c", "import sys; sys.stdout.write(sys.stdin.read()); sys.exit(3)"]
@@ -276,11 +262,11 @@ class TestPopenFeatures:
             results: list[int] = []
             waiters = [
                 threading.Thread(target=lambda t=t: results.append(child.wait(t)))
-                for t in (None, 60, 60, 1e12, float("inf"))
+                for t in (None, 60, 60, 60)
             ]
             for waiter in waiters:
                 waiter.start()
             child.communicate(b"\n")
             for waiter in waiters:
                 waiter.join()
-        assert results == [0] * 5
+        assert results == [0] * 4

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
+import pytest
+
+if sys.platform == "win32":
+    pytest.skip("needs posix_spawn", allow_module_level=True)
+
 import ctypes
 import shutil
 import subprocess
 from pathlib import Path
-
-import pytest
 
 from noinherit._sys import _libc as libc
 from noinherit._sys import _posix
