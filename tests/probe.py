@@ -20,11 +20,12 @@ def identity(fd: int) -> str:
 
 def held() -> dict[int, str]:
     # Under Wine, Linux's own /proc can be seen, with Linux's numbers.
-    if sys.platform != "win32" and os.path.isdir("/proc/self/fd"):  # noqa: PTH112 -- see below
-        names = os.listdir("/proc/self/fd")  # noqa: PTH208 -- the least that can be opened for it
-        numbers = [int(name) for name in names]
+    if sys.platform == "win32":
+        numbers = list(range(256))
+    elif os.path.isdir("/proc/self/fd"):  # noqa: PTH112 -- the least that can be opened for it
+        numbers = [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208 -- likewise
     else:
-        numbers = list(range(256 if sys.platform == "win32" else os.sysconf("SC_OPEN_MAX")))
+        numbers = list(range(os.sysconf("SC_OPEN_MAX")))
     found = {}
     for number in numbers:
         try:

@@ -93,8 +93,8 @@ class WindowsPython:
             stderr=subprocess.STDOUT,
         )
         assert process.stdout is not None
-        for line in process.stdout:
-            sys.stdout.buffer.write(line)
+        while output := process.stdout.read1():
+            sys.stdout.buffer.write(output)
             sys.stdout.buffer.flush()
         return process.wait()
 
@@ -109,6 +109,11 @@ class WindowsPython:
         """Run the Windows Python."""
         return self.wine(str(self.home / "python.exe"), *arguments, **options)
 
+    def see(self, source: Path) -> None:
+        """Let every Python there import what is in `source`, also the isolated ones."""
+        site = self.home / "Lib" / "site-packages"
+        (site / "source.pth").write_text(f"Z:{source}\n")
+
     def build(self) -> None:
         """Make what is not there yet."""
         stamp = self.folder / "recipe"
@@ -121,6 +126,7 @@ class WindowsPython:
         self._launcher()
         self._library()
         self._tools()
+        # Wine grumbles about the 32-bit half that it was installed without.
         self.wine("wineboot", "-i")
         self.wine("winecfg", "/v", "win10")
         self.stop()
@@ -160,17 +166,21 @@ class WindowsPython:
                     target = (self.home if beside else modules) / base
                     target.write_bytes(archive.read(name))
 
+    def _compile(self, target: Path, *arguments: str | Path) -> None:
+        compiler = self.programs["x86_64-w64-mingw32-gcc"]
+        subprocess.run([compiler, "-o", target, *arguments], check=True)
+
+    def compiled(self, source: Path) -> str:
+        """Return the Windows path of the program made from one C file."""
+        target = self.folder / f"{source.stem}.exe"
+        self._compile(target, source)
+        return f"Z:{target}"
+
     def _launcher(self) -> None:
         source = self.folder / "main.c"
         source.write_text(LAUNCHER)
         dll = self.home / f"python{VERSION.replace('.', '')}.dll"
-        subprocess.run(
-            [
-                self.programs["x86_64-w64-mingw32-gcc"],
-                *("-municode", "-o", self.home / "python.exe", source, dll),
-            ],
-            check=True,
-        )
+        self._compile(self.home / "python.exe", "-municode", source, dll)
 
     def _library(self) -> None:
         shutil.copytree(
@@ -201,7 +211,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         passed_on = {"COVERAGE_FILE": f"Z:{data}"} if data else {}
         if options.command == "test":
             options.arguments[:0] = ["-m", "coverage", "run", "-m", "pytest"]
-        return windows.python(*options.arguments, PYTHONPATH=f"Z:{Path.cwd() / 'src'}", **passed_on)
+            passed_on["WRITER"] = windows.compiled(Path("tests", "writer.c"))
+        windows.see(Path.cwd() / "src")
+        return windows.python(*options.arguments, **passed_on)
     finally:
         windows.stop()
 

@@ -7,6 +7,7 @@ import sys
 import threading
 
 from . import _handoff
+from ._plan import Handle
 from .exceptions import AlreadyTakenError, MalformedManifestError, NotInheritedError
 
 TYPE_CHECKING = False
@@ -30,12 +31,13 @@ class InheritedFd:
     method but `close` raises `AlreadyTakenError`.
     """
 
-    __slots__ = ("_number", "key", "kind")
+    __slots__ = ("_handle", "_number", "key", "kind")
 
-    def __init__(self, key: Key, number: int, kind: str) -> None:
+    def __init__(self, key: Key, told: _handoff.Record) -> None:
         self.key = key
-        self.kind = kind
-        self._number = number
+        self.kind = told.kind
+        self._number = told.number
+        self._handle = told.identity
 
     def __repr__(self) -> str:
         state = "taken" if self._number == -1 else self._number
@@ -46,6 +48,17 @@ class InheritedFd:
         if self._number == -1:
             raise AlreadyTakenError(self.key)
         return self._number
+
+    if sys.platform == "win32":
+
+        def handle(self) -> Handle:
+            """Return the raw handle; it stays owned by this object.
+
+            It is all there is to an event, a process, or whatever else is not a file or a pipe:
+            the C runtime has no descriptors for those.
+            """
+            self.fileno()
+            return Handle(int(self._handle, 16))
 
     def detach(self) -> int:
         """Return the descriptor's number; closing it is the caller's duty from now on."""
@@ -107,9 +120,9 @@ def inherited() -> Mapping[Key, InheritedFd]:
             found = _InheritedFds()
             for record in [*_from_manifest(), *_from_systemd()]:
                 if all(record.number != fd.fileno() for fd in found.values()):
-                    os.set_inheritable(record.number, False)
                     key = record.number if record.key in found else record.key
-                    found[key] = InheritedFd(key, record.number, record.kind)
+                    found[key] = InheritedFd(key, record)
+                    _keep(found[key])
             for variable in (_handoff.VARIABLE, *_LISTEN_VARIABLES):
                 os.environ.pop(variable, None)
             _inherited = found
@@ -120,20 +133,39 @@ def _from_manifest() -> list[_handoff.Record]:
     text = os.environ.get(_handoff.VARIABLE)
     if text is None:
         return []
-    return [told for told in _handoff.decode(text) if _identity(told) == told.identity]
+    return list(filter(_is_ours, _handoff.decode(text)))
 
 
-def _identity(told: _handoff.Record) -> str | None:
-    """Return the identity of what has the told number here; None if nothing has."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt  # noqa: PLC0415 -- Windows only
+if sys.platform == "win32":
+    import msvcrt
 
-            return f"{msvcrt.get_osfhandle(told.number):x}"
-        else:  # noqa: RET505 -- mypy takes what follows a platform's branch for unreachable
-            return _handoff.record(told.key, told.number, told.number).identity
-    except OSError:
-        return None
+    def _is_ours(told: _handoff.Record) -> bool:
+        """Return whether what is told is what this process was given."""
+        try:
+            if told.kind != "other":
+                return f"{msvcrt.get_osfhandle(told.number):x}" == told.identity
+            # It has no number to be compared; but what was passed on is inheritable.
+            return os.get_handle_inheritable(int(told.identity, 16))
+        except (OSError, OverflowError, ValueError):
+            return False
+
+    def _keep(inherited: InheritedFd) -> None:
+        """Keep it from children of this process."""
+        os.set_handle_inheritable(inherited.handle(), False)
+
+else:
+
+    def _is_ours(told: _handoff.Record) -> bool:
+        """Return whether what is told is what this process was given."""
+        try:
+            here = _handoff.record(told.key, told.number, told.number)
+        except OSError:
+            return False
+        return here.identity == told.identity
+
+    def _keep(inherited: InheritedFd) -> None:
+        """Keep it from children of this process."""
+        os.set_inheritable(inherited.fileno(), False)
 
 
 def _from_systemd() -> list[_handoff.Record]:

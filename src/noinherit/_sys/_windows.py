@@ -51,7 +51,11 @@ _KINDS = {
     _structs.FILE_TYPE_CHAR: "character device",
     _structs.FILE_TYPE_PIPE: "pipe",
 }
-_CRT_KINDS = {_structs.FILE_TYPE_DISK: 0, _structs.FILE_TYPE_CHAR: _structs.FDEV}
+_CRT_KINDS = {
+    _structs.FILE_TYPE_DISK: 0,
+    _structs.FILE_TYPE_CHAR: _structs.FDEV,
+    _structs.FILE_TYPE_PIPE: _structs.FPIPE,
+}
 _INVALID_HANDLE_VALUE = ctypes.c_void_p(-1).value
 _POINTER = ctypes.sizeof(ctypes.c_void_p)
 _NO_SOCKETS = (
@@ -284,9 +288,10 @@ def _place(
     flags = bytearray(count)
     values = bytearray(b"\xff" * _POINTER * count)
     for number, handle in given.items():
-        # The runtime takes the standard streams from above, in their usual modes.
-        if number > 2:
-            flags[number] = _structs.FOPEN | _CRT_KINDS.get(kinds[number], _structs.FPIPE)
+        # The runtime takes the standard streams from above, in their usual modes. It has no
+        # descriptors for events and their like; the child knows those by the manifest.
+        if number > 2 and kinds[number] in _CRT_KINDS:
+            flags[number] = _structs.FOPEN | _CRT_KINDS[kinds[number]]
             values[number * _POINTER : (number + 1) * _POINTER] = handle.to_bytes(
                 _POINTER, "little"
             )
