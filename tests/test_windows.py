@@ -260,7 +260,7 @@ class TestHandles:
                 "sys.exit(7 if ctypes.WinDLL('kernel32').SetEvent(ctypes.c_void_p(handle)) else 8)"
             )
             given = [fd_arg(key, "{handle}") for key in ("go", "file")]
-            args = [sys.executable, "-c", script, given[0], given[1]]
+            args: list[Any] = [sys.executable, "-c", script, *given]
             assert run_with(args, fds={"go": event, "file": make_file()}).returncode == 7
             assert k32.WaitForSingleObject(event, 0) == _structs.WAIT_OBJECT_0
         finally:
@@ -411,15 +411,21 @@ class TestUnawareChildren:
         fd = make_file()
         assert witness(pass_fds=[fd]).extra == {fd: identity(fd)}
 
-    @pytest.mark.skipif("WRITER" not in os.environ, reason="needs a C program (env: WRITER)")
+    @pytest.mark.skipif("WRITER" not in os.environ, reason="needs writer.c, compiled, as WRITER")
     def test_a_c_program_writes_to_a_descriptor(self, tmp_path: Path) -> None:
-        out: IO[bytes]
         with (tmp_path / "out").open("w+b") as out:
-            run_with(
-                [os.environ["WRITER"], fd_arg("out")], fds={3: 2, 4: 2, "out": out}, check=True
-            )
+            run_with([os.environ["WRITER"]], fds={5: out}, check=True)
             out.seek(0)
             assert out.read() == b"written to 5"
+
+    @pytest.mark.skipif("NODE" not in os.environ, reason="needs Node for Windows, as NODE")
+    def test_node_writes_to_a_descriptor(self, tmp_path: Path) -> None:
+        with (tmp_path / "out").open("w+b") as out:
+            script = "require('fs').writeSync(3, 'from node')"
+            args = [os.environ["NODE"], "-e", script]
+            run_with(args, fds={3: out}, stdin=-3, stdout=-3, stderr=-3, check=True)
+            out.seek(0)
+            assert out.read() == b"from node"
 
 
 def test_every_handle_is_listed() -> None:

