@@ -34,7 +34,7 @@ from noinherit import (
 from noinherit._sys import _helper_parent, _structs, _windows
 from noinherit._sys import _kernel32 as k32
 from probe import handles, identity
-from support import PROBE, witness
+from support import PROBE, WINE, witness
 
 Make = Callable[[], int]
 NOTHING = [sys.executable, "-I", "-S", "-c", ""]
@@ -197,7 +197,7 @@ class TestHelper:
             pytest.param(
                 "CreateProcessW",
                 marks=pytest.mark.skipif(
-                    hasattr(ctypes.WinDLL("ntdll"), "wine_get_version"),
+                    WINE,
                     reason="Wine's server breaks down over a nominal parent that has ended",
                 ),
             ),

@@ -5,10 +5,11 @@
     python tools/windows_python.py test FOLDER PYTEST-ARGUMENTS…
 
 `build` makes, once, a Windows Python of the version that runs this program, with pytest,
-hypothesis, coverage and, where npm is, Node for the tests: the interpreter's DLL and extension modules from the Windows wheel of
-panda3d, which carries the official ones; the standard library, which is the same on every
-platform, from the running Python; a ``python.exe`` of one C function, built by mingw. `run` runs
-it. `test` runs pytest under coverage, in the current directory. Each ends what it started.
+hypothesis, coverage and, where npm is, Node for the tests. The interpreter's DLL and extension
+modules come from the Windows wheel of panda3d, which carries the official ones; the standard
+library, which is the same on every platform, from the running Python; ``python.exe`` is one C
+function, built by mingw. `run` runs it. `test` runs pytest under coverage, in the current
+directory. Each ends what it started.
 
 Needs wine and a mingw compiler; says so if they are missing.
 """
