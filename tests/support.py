@@ -13,6 +13,8 @@ import noinherit
 
 # Wine is Windows but for its speed and its faults; tests that skip there say which of them it is.
 WINE = sys.platform == "win32" and hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")
+# Where a socket is a descriptor like another.
+SOCKETS = sys.platform != "win32"
 PROBE = [sys.executable, "-I", "-S", str(Path(__file__).with_name("probe.py"))]
 
 

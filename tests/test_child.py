@@ -15,9 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noinherit import _handoff, exceptions, run_with
-
-# Where a socket is a descriptor like another.
-SOCKETS = hasattr(socket, "AF_UNIX")
+from support import SOCKETS
 
 
 def child(
