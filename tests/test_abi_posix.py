@@ -8,6 +8,7 @@ import pytest
 
 if sys.platform == "win32":
     pytest.skip("needs posix_spawn", allow_module_level=True)
+assert sys.platform != "win32"
 
 import ctypes
 import shutil
@@ -15,7 +16,7 @@ import subprocess
 from pathlib import Path
 
 from noinherit._sys import _libc as libc
-from noinherit._sys import _posix
+from noinherit._sys._actions import FileActions
 
 PROGRAM = r"""
 #define _GNU_SOURCE
@@ -73,7 +74,7 @@ def test_sizes_and_constants(tmp_path: Path) -> None:
 
 
 def test_a_failure_carries_its_number() -> None:
-    with _posix.FileActions() as actions, pytest.raises(OSError, match="Bad file descriptor"):
+    with FileActions() as actions, pytest.raises(OSError, match="Bad file descriptor"):
         actions.close(-1)
     if libc.close_range is not None:
         with pytest.raises(OSError, match="Invalid argument"):

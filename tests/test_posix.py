@@ -8,6 +8,7 @@ import pytest
 
 if sys.platform == "win32":
     pytest.skip("needs posix_spawn", allow_module_level=True)
+assert sys.platform != "win32"
 
 import contextlib
 import ctypes
@@ -24,6 +25,7 @@ from typing import Any
 
 import noinherit
 from noinherit import _sys, exceptions, run_with, spawn_with
+from noinherit._sys import _actions
 from probe import held, identity
 from support import PROBE, witness
 
@@ -98,7 +100,7 @@ class TestStrategies:
 
         os.set_inheritable(make_file(), True)
         monkeypatch.setenv("NOINHERIT_STRATEGY", "scan")
-        monkeypatch.setattr(posix, "limit", lambda: 300)
+        monkeypatch.setattr(_actions, "limit", lambda: 300)
         monkeypatch.setattr("os.listdir", nothing)
         wanted = make_file()
         assert witness({5: wanted}).extra == {5: identity(wanted)}
@@ -233,7 +235,7 @@ class TestNothingHereIsEverInheritable:
             return real(*args)
 
         def inheritable() -> list[int]:
-            return [fd for fd in held() if posix.inheritable(fd)]
+            return [fd for fd in held() if _actions.inheritable(fd)]
 
         before = inheritable()
         monkeypatch.setattr(posix._libc, "posix_spawn", spawn)
@@ -424,7 +426,7 @@ class TestOtherThreads:
         os.mkfifo(fifo)
         add_open = ctypes.PyDLL(None).posix_spawn_file_actions_addopen
 
-        class Blocking(posix.FileActions):  # type: ignore[misc]  # of the POSIX backend only
+        class Blocking(_actions.FileActions):
             def closefrom(self, low: int) -> None:
                 super().closefrom(low)
                 path = ctypes.c_char_p(os.fsencode(fifo))

@@ -31,7 +31,7 @@ from noinherit import (
     set_noinherit,
     spawn_with,
 )
-from noinherit._sys import _helper_parent, _structs, _windows
+from noinherit._sys import _handles, _helper_parent, _structs
 from noinherit._sys import _kernel32 as k32
 from probe import handles, identity
 from support import PROBE, WINE, witness
@@ -430,9 +430,9 @@ class TestUnawareChildren:
 
 def test_every_handle_is_listed() -> None:
     event = new_event()
-    assert event in {value for value, _ in _windows.open_handles(os.getpid())}
+    assert event in {value for value, _ in _handles.open_handles(os.getpid())}
     assert not any(
-        attributes & 2 for value, attributes in _windows.open_handles(os.getpid()) if value == event
+        attributes & 2 for value, attributes in _handles.open_handles(os.getpid()) if value == event
     )
     k32.CloseHandle(event)
     assert probe.held().keys() >= {0, 1, 2}

@@ -17,55 +17,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from typing_extensions import Self
-
 assert sys.platform == "win32"
 
 from . import _kernel32 as k32
-
-
-class AttributeList:
-    """Owner of one PROC_THREAD_ATTRIBUTE_LIST, and of the values that it points to."""
-
-    def __init__(self, attributes: dict[int, ctypes.Array[ctypes.c_void_p]]) -> None:
-        size = ctypes.c_size_t()
-        k32.InitializeProcThreadAttributeList(None, len(attributes), 0, ctypes.byref(size))
-        self.raw = ctypes.create_string_buffer(size.value)
-        if not k32.InitializeProcThreadAttributeList(
-            self.raw, len(attributes), 0, ctypes.byref(size)
-        ):
-            raise ctypes.WinError(ctypes.get_last_error())
-        self._values = attributes
-        try:
-            for name, value in attributes.items():
-                k32.UpdateProcThreadAttribute(
-                    self.raw, 0, name, value, ctypes.sizeof(value), None, None
-                )
-        except OSError:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Free what the system attached to the list."""
-        k32.DeleteProcThreadAttributeList(self.raw)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def handles(*values: int) -> ctypes.Array[ctypes.c_void_p]:
-    """Return `values` as C has an array of handles."""
-    return (ctypes.c_void_p * len(values))(*values)
-
-
-def system_directory() -> str:
-    """Return the directory that is always there, and that nobody minds being held."""
-    buffer = ctypes.create_unicode_buffer(512)
-    k32.GetSystemDirectoryW(buffer, len(buffer))
-    return buffer.value
+from ._create_process import AttributeList, handles, system_directory
 
 
 class HelperParent:

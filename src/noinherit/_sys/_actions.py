@@ -1,0 +1,185 @@
+"""What a child does before it runs: file actions, by the best strategy here, and attributes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from ..exceptions import UnknownStrategyError
+from . import _libc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+assert sys.platform != "win32"
+
+# What the interpreter ignores and subprocess's restore_signals gives back to children.
+_RESTORED = _libc.Opaque()
+_libc.sigemptyset(_RESTORED)
+for _name in ("SIGPIPE", "SIGXFZ", "SIGXFSZ"):
+    if hasattr(signal, _name):
+        _libc.sigaddset(_RESTORED, getattr(signal, _name))
+
+
+class FileActions:
+    """Owner of one ``posix_spawn_file_actions_t``; closes the rest by `closefrom`."""
+
+    name = "closefrom"
+    exact = True
+    guarantee = "libc closes all other descriptors in the child, after it was made: nothing races."
+    flags = 0
+
+    @staticmethod
+    def available() -> bool:
+        """Return whether this libc has what the strategy takes."""
+        return _libc.posix_spawn_file_actions_addclosefrom_np is not None
+
+    def __init__(self) -> None:
+        self.raw = _libc.Opaque()
+        _libc.posix_spawn_file_actions_init(self.raw)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _libc.posix_spawn_file_actions_destroy(self.raw)
+
+    def chdir(self, path: bytes) -> None:
+        """Change the child's directory."""
+        assert _libc.posix_spawn_file_actions_addchdir_np is not None
+        _libc.posix_spawn_file_actions_addchdir_np(self.raw, path)
+
+    def dup2(self, source: int, target: int) -> None:
+        """Copy `source` to `target`, inheritable; the two are never the same."""
+        _libc.posix_spawn_file_actions_adddup2(self.raw, source, target)
+
+    def close(self, number: int) -> None:
+        """Close `number`, which may be closed already."""
+        _libc.posix_spawn_file_actions_addclose(self.raw, number)
+
+    def closefrom(self, low: int) -> None:
+        """Close everything from `low` up."""
+        assert _libc.posix_spawn_file_actions_addclosefrom_np is not None
+        _libc.posix_spawn_file_actions_addclosefrom_np(self.raw, low)
+
+
+class Scan(FileActions):
+    """Lists what is open here and now, and has each closed in the child."""
+
+    name = "scan"
+    exact = False
+    guarantee = (
+        "what is open here is listed and closed in the child; a descriptor that another thread "
+        "opens inheritable between the listing and the start of the child slips through."
+    )
+
+    @staticmethod
+    def available() -> bool:
+        """Every POSIX system has a way to list descriptors."""
+        return True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._targets: set[int] = set()
+
+    def dup2(self, source: int, target: int) -> None:
+        """Also remember `target`: it is not open yet when `closefrom` looks."""
+        super().dup2(source, target)
+        self._targets.add(target)
+
+    def closefrom(self, low: int) -> None:
+        """Close everything from `low` up that is open in this process or was made on the way."""
+        for number in sorted(self._targets.union(open_descriptors())):
+            if number >= low:
+                self.close(number)
+
+
+class CloexecDefault(Scan):
+    """Has the kernel treat every descriptor as close-on-exec that no action names (macOS)."""
+
+    name = "cloexec-default"
+    exact = True
+    guarantee = "the kernel closes all descriptors in the child that no action names."
+    flags = _libc.POSIX_SPAWN_CLOEXEC_DEFAULT
+
+    @staticmethod
+    def available() -> bool:
+        """Return whether this is Apple's libc."""
+        return _libc.posix_spawn_file_actions_addinherit_np is not None
+
+    def closefrom(self, low: int) -> None:
+        """Close only what the actions themselves made; keep the standard streams."""
+        assert _libc.posix_spawn_file_actions_addinherit_np is not None
+        for number in sorted(self._targets):
+            if number >= low:
+                self.close(number)
+        for number in range(3):
+            if number not in self._targets and inheritable(number):
+                _libc.posix_spawn_file_actions_addinherit_np(self.raw, number)
+
+
+STRATEGIES: tuple[type[FileActions], ...] = tuple(
+    kind for kind in (CloexecDefault, FileActions, Scan) if kind.available()
+)
+
+
+def strategy() -> type[FileActions]:
+    """Return the strategy that ``NOINHERIT_STRATEGY`` asks for, else the best one here."""
+    name = os.environ.get("NOINHERIT_STRATEGY")
+    if not name:
+        return STRATEGIES[0]
+    for kind in STRATEGIES:
+        if kind.name == name:
+            return kind
+    raise UnknownStrategyError(name, tuple(kind.name for kind in STRATEGIES))
+
+
+class Attributes:
+    """Owner of one ``posix_spawnattr_t``."""
+
+    def __init__(
+        self, flags: int, restore_signals: bool, start_new_session: bool, process_group: int
+    ) -> None:
+        self.raw = _libc.Opaque()
+        _libc.posix_spawnattr_init(self.raw)
+        if restore_signals:
+            flags |= _libc.POSIX_SPAWN_SETSIGDEF
+            _libc.posix_spawnattr_setsigdefault(self.raw, _RESTORED)
+        if start_new_session:
+            flags |= _libc.POSIX_SPAWN_SETSID
+        if process_group >= 0:
+            flags |= _libc.POSIX_SPAWN_SETPGROUP
+            _libc.posix_spawnattr_setpgroup(self.raw, process_group)
+        _libc.posix_spawnattr_setflags(self.raw, flags)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _libc.posix_spawnattr_destroy(self.raw)
+
+
+def limit() -> int:
+    """Return the soft limit of open descriptors."""
+    return os.sysconf("SC_OPEN_MAX")
+
+
+def inheritable(number: int) -> bool:
+    """Return whether `number` is open and would reach any child."""
+    try:
+        return os.get_inheritable(number)
+    except OSError:
+        return False
+
+
+def open_descriptors() -> set[int]:
+    """Return the numbers that are open in this process."""
+    try:
+        names = os.listdir("/dev/fd")
+    except OSError:
+        names = []
+    listed = {int(name) for name in names if name.isdigit()}
+    # FreeBSD without fdescfs mounted shows 0, 1 and 2 there and nothing else.
+    return listed if listed - {0, 1, 2} else set(range(limit()))

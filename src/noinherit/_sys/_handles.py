@@ -1,0 +1,147 @@
+"""Handles of this process: whose they are, copies of them, and their inheritable flag."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import subprocess
+import sys
+
+from .. import _plan
+from ..exceptions import ClosedDescriptorError, NotADescriptorError, UnsupportedOptionError
+from . import _structs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+assert sys.platform == "win32"
+
+import msvcrt
+
+from . import _kernel32 as k32
+
+NO_SOCKETS = (
+    "layered service providers lose sockets that are inherited on Windows; give a pipe instead"
+)
+_STD_HANDLES = (0xFFFFFFF6, 0xFFFFFFF5, 0xFFFFFFF4)  # STD_INPUT_HANDLE and on, (DWORD)-10 …
+_INVALID_HANDLE_VALUE = ctypes.c_void_p(-1).value
+
+
+def is_socket(value: object) -> bool:
+    module = sys.modules.get("socket")
+    return module is not None and isinstance(value, module.socket)
+
+
+def handle_of(value: Any, key: _plan.Key | None = None) -> int:
+    """Return the handle that `value` is or has."""
+    if isinstance(value, _plan.Handle):
+        # 0 is none, and small negatives stand for "the current process" and the like.
+        if not 0 < value < 2**63:
+            raise NotADescriptorError(key, _plan.shown(value))
+        return int(value)
+    if is_socket(value):
+        raise UnsupportedOptionError(f"fds[{key!r}]", _plan.shown(value), NO_SOCKETS)
+    number = _plan.descriptor(value, key)
+    try:
+        handle = msvcrt.get_osfhandle(number)
+    except OSError:
+        raise ClosedDescriptorError(key, _plan.shown(value)) from None
+    if handle == -2:  # a standard stream of a program without a console
+        raise ClosedDescriptorError(key, _plan.shown(value))
+    return handle
+
+
+def duplicate(handle: int | None, inheritable: bool = False) -> int:
+    copy = ctypes.c_void_p()
+    here = k32.GetCurrentProcess()
+    k32.DuplicateHandle(
+        here,
+        handle,
+        here,
+        ctypes.byref(copy),
+        0,
+        inheritable,
+        _structs.DUPLICATE_SAME_ACCESS,
+    )
+    return copy.value or 0
+
+
+def standard_handles() -> list[int | None]:
+    """Return the handles of standard input, output and error as they are; None for none."""
+    return [k32.GetStdHandle(number) for number in _STD_HANDLES]
+
+
+def private_copy(handle: int | None) -> int:
+    """Return a non-inheritable copy of `handle`; of the null device for one that is stale.
+
+    A GUI program or a service can have standard handles that mean nothing, or none.
+    """
+    try:
+        # As a handle, -1 would be this process.
+        copy = duplicate(0 if handle == _INVALID_HANDLE_VALUE else handle)
+    except OSError as error:
+        if error.winerror != _structs.ERROR_INVALID_HANDLE:
+            raise
+        with open(os.devnull, "r+b", buffering=0) as null:
+            copy = duplicate(msvcrt.get_osfhandle(null.fileno()))
+    return subprocess.Handle(copy)  # type: ignore[attr-defined,no-any-return]  # closes itself, as Popen expects
+
+
+def set_inheritable(obj: Any, inheritable: bool) -> None:
+    """Set the flag of a descriptor's, a socket's or a raw handle."""
+    if isinstance(obj, _plan.Handle) or is_socket(obj):
+        os.set_handle_inheritable(_raw(obj), inheritable)
+    else:
+        os.set_inheritable(_plan.descriptor(obj), inheritable)
+
+
+def get_inheritable(obj: Any) -> bool:
+    """Return the flag of a descriptor's, a socket's or a raw handle."""
+    if isinstance(obj, _plan.Handle) or is_socket(obj):
+        return os.get_handle_inheritable(_raw(obj))
+    return os.get_inheritable(_plan.descriptor(obj))
+
+
+def _raw(obj: Any) -> int:
+    return _plan.descriptor(obj) if is_socket(obj) else handle_of(obj)
+
+
+def set_noinherit_all(keep: Iterable[Any]) -> None:
+    """Make every handle of this process, but `keep` and the standard streams', non-inheritable."""
+    kept = {_raw(obj) if is_socket(obj) else handle_of(obj) for obj in keep}
+    kept.update(filter(None, standard_handles()))
+    for number in range(3):
+        with contextlib.suppress(OSError):
+            kept.add(msvcrt.get_osfhandle(number))
+    for value, attributes in open_handles(os.getpid()):
+        if attributes & _structs.OBJ_INHERIT and value not in kept:
+            # Another thread may have closed it meanwhile.
+            with contextlib.suppress(OSError):
+                os.set_handle_inheritable(value, False)
+
+
+def open_handles(pid: int) -> Iterator[tuple[int, int]]:
+    """Yield value and attributes of every handle that `pid` has open."""
+    size = 1 << 16
+    needed = ctypes.c_uint32()
+    while True:
+        buffer = ctypes.create_string_buffer(size)
+        status = k32.NtQuerySystemInformation(
+            _structs.SystemExtendedHandleInformation, buffer, size, ctypes.byref(needed)
+        )
+        if status != _structs.STATUS_INFO_LENGTH_MISMATCH:
+            break
+        size = max(2 * size, needed.value)
+    if status:
+        raise OSError(f"NtQuerySystemInformation: NTSTATUS {status:#x}")
+    # ULONG_PTR NumberOfHandles; ULONG_PTR Reserved; then the entries.
+    count = ctypes.c_size_t.from_buffer(buffer).value
+    entries = (_structs.SYSTEM_HANDLE_TABLE_ENTRY_INFO_EX * count).from_buffer(
+        buffer, 2 * ctypes.sizeof(ctypes.c_size_t)
+    )
+    for entry in entries:
+        if entry.UniqueProcessId == pid:
+            yield entry.HandleValue, entry.HandleAttributes
