@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,10 @@ import noinherit
 WINE = sys.platform == "win32" and hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")
 # Where a socket is a descriptor like another.
 SOCKETS = sys.platform != "win32"
+# Something that ends at once, and how often a test can start it.
+CHEAP, OFTEN = (
+    (["true"], 1000) if shutil.which("true") else ([sys.executable, "-IS", "-c", ""], 100)
+)
 PROBE = [sys.executable, "-I", "-S", str(Path(__file__).with_name("probe.py"))]
 
 

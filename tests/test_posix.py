@@ -409,12 +409,18 @@ class TestWaiting:
             assert child.wait(timeout) == 0
 
     def test_is_interruptible(self) -> None:
+        main = threading.main_thread().ident
+        assert main
+        # A shell that starts us in the background has this signal ignored.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         with spawn_with(["sleep", "600"]) as child:
-            main = threading.main_thread().ident
-            threading.Timer(0.1, signal.pthread_kill, [main, signal.SIGINT]).start()
-            with pytest.raises(KeyboardInterrupt):
-                child.wait(timeout=600)
-            child.kill()
+            try:
+                threading.Timer(0.1, signal.pthread_kill, [main, signal.SIGINT]).start()
+                with pytest.raises(KeyboardInterrupt):
+                    child.wait(timeout=600)
+            finally:
+                signal.signal(signal.SIGINT, before)
+                child.kill()
 
 
 class TestOtherThreads:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import noinherit
 from noinherit import _sys, exceptions, fd_arg, run_with, spawn_with
 from probe import identity
-from support import PROBE, witness
+from support import CHEAP, OFTEN, PROBE, witness
 
 Make = Callable[[], int]
 
@@ -104,8 +104,8 @@ class TestTheParentKeepsWhatIsIts:
         sampler = threading.Thread(target=sample)
         sampler.start()
         try:
-            for _ in range(100):
-                spawn_with([*PROBE[:3], "-c", ""], fds={passed: passed, "x": passed}).wait()
+            for _ in range(OFTEN):
+                spawn_with(CHEAP, fds={passed: passed, "x": passed}).wait()
         finally:
             stop.set()
             sampler.join()

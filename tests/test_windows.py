@@ -221,21 +221,48 @@ class TestHelper:
         fd = make_file()
         assert witness({"a": fd}, args=[fd_arg("a")]).extra == {3: identity(fd)}
 
-    def test_ends_with_the_parent_and_the_child_runs_on(self, tmp_path: Path) -> None:
+    def test_is_put_in_its_job_where_it_cannot_be_created_there(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = k32.UpdateProcThreadAttribute
+
+        def refused(raw: Any, flags: int, name: int, *rest: Any) -> Any:
+            if name == _structs.PROC_THREAD_ATTRIBUTE_JOB_LIST:
+                raise ctypes.WinError(_structs.ERROR_NOT_SUPPORTED)
+            return real(raw, flags, name, *rest)
+
+        monkeypatch.setattr(k32, "UpdateProcThreadAttribute", refused)
+        helper = _helper_parent.HelperParent()
+        process = open_process(helper.pid)
+        assert helper.is_alive()
+        del helper
+        assert k32.WaitForSingleObject(process, 10_000) == _structs.WAIT_OBJECT_0
+        k32.CloseHandle(process)
+
+    @pytest.mark.parametrize("end", ["time.sleep(600)", "sys.exit()", "os._exit(1)", "os.abort()"])
+    def test_ends_with_the_parent_and_the_child_runs_on(self, end: str) -> None:
         script = (
-            "import subprocess, sys, time\n"
+            "import os, subprocess, sys, time\n"
             "from noinherit import spawn_with\n"
             "from noinherit._sys._helper_parent import helper_parent\n"
             "child = spawn_with([sys.executable, '-c', 'input()'], stdin=0, fds={3: 2})\n"
             "print(helper_parent().pid, child.pid, flush=True)\n"
-            "time.sleep(600)\n"
+            "input()\n"
         )
         with subprocess.Popen(
-            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", script + end],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         ) as parent:
+            assert parent.stdin
             assert parent.stdout
-            helper, child = (open_process(int(pid)) for pid in parent.stdout.readline().split())
-            parent.kill()
+            helper, child = map(open_process, map(int, parent.stdout.readline().split()))
+            if "sleep" in end:
+                parent.kill()
+            else:
+                parent.stdin.write(b"end\n")
+                parent.stdin.flush()
             parent.wait()
             assert k32.WaitForSingleObject(helper, 10_000) == _structs.WAIT_OBJECT_0
             assert k32.WaitForSingleObject(child, 200) != _structs.WAIT_OBJECT_0

@@ -137,6 +137,7 @@ def _from_manifest() -> list[_handoff.Record]:
 
 
 if sys.platform == "win32":
+    import _winapi
     import msvcrt
 
     def _is_ours(told: _handoff.Record) -> bool:
@@ -144,9 +145,17 @@ if sys.platform == "win32":
         try:
             if told.kind != "other":
                 return f"{msvcrt.get_osfhandle(told.number):x}" == told.identity
-            # It has no number to be compared; but what was passed on is inheritable.
-            return os.get_handle_inheritable(int(told.identity, 16))
+            # It has no number to be compared; but what was passed on is inheritable, and neither
+            # a standard stream nor a file that has come by the same value.
+            handle = int(told.identity, 16)
+            return os.get_handle_inheritable(handle) and not _is_file(handle)
         except (OSError, OverflowError, ValueError):
+            return False
+
+    def _is_file(handle: int) -> bool:
+        try:
+            return _winapi.GetFileType(handle) != 0
+        except OSError:  # what an unknown type is, too
             return False
 
     def _keep(inherited: InheritedFd) -> None:

@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ._create_process import Attributes
+
 assert sys.platform == "win32"
 
 from . import _kernel32 as k32
@@ -46,20 +48,29 @@ class HelperParent:
             ctypes.byref(limits),
             ctypes.sizeof(limits),
         )
-        created = self._create()
+        # In the job from its first moment: were it put there afterwards, a crash of this process
+        # in between would leave it behind for ever.
+        jobs = {_structs.PROC_THREAD_ATTRIBUTE_JOB_LIST: handles(self.job)}
+        try:
+            created = self._create(jobs)
+        except OSError as error:
+            if error.winerror != _structs.ERROR_NOT_SUPPORTED:
+                raise
+            jobs = {}  # before Windows 10
+            created = self._create(jobs)
         self.process = created.hProcess
         self.pid: int = created.dwProcessId
         k32.CloseHandle(created.hThread)
+        if not jobs:
+            k32.AssignProcessToJobObject(self.job, self.process)
 
-    def _create(self) -> _structs.PROCESS_INFORMATION:
+    def _create(self, attributes: Attributes) -> _structs.PROCESS_INFORMATION:
         directory = system_directory()
         program = f"{directory}\\cmd.exe"
         startup = _structs.STARTUPINFOEXW()
         startup.StartupInfo.cb = ctypes.sizeof(startup)
         created = _structs.PROCESS_INFORMATION()
-        # In the job from its first moment: were it put there afterwards, a crash of this process
-        # in between would leave it behind for ever.
-        with AttributeList({_structs.PROC_THREAD_ATTRIBUTE_JOB_LIST: handles(self.job)}) as listed:
+        with AttributeList(attributes) as listed:
             startup.lpAttributeList = ctypes.addressof(listed.raw)
             k32.CreateProcessW(
                 program,
