@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,7 @@ class TestTheParentKeepsWhatIsIts:
         def sample() -> None:
             while not stop.is_set():
                 seen.add(os.get_inheritable(passed))
+                time.sleep(0)  # lets the other thread have the GIL at once
 
         sampler = threading.Thread(target=sample)
         sampler.start()
