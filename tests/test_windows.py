@@ -221,6 +221,23 @@ class TestHelper:
         fd = make_file()
         assert witness({"a": fd}, args=[fd_arg("a")]).extra == {3: identity(fd)}
 
+    def test_that_somebody_always_ends_is_given_up(
+        self, monkeypatch: pytest.MonkeyPatch, make_file: Make
+    ) -> None:
+        real = _helper_parent.HelperParent.give
+        tried = set()
+
+        def ended_first(helper: _helper_parent.HelperParent, handle: int) -> int:
+            tried.add(helper.pid)
+            k32.TerminateProcess(helper.process, 1)
+            k32.WaitForSingleObject(helper.process, _structs.INFINITE)
+            return real(helper, handle)
+
+        monkeypatch.setattr(_helper_parent.HelperParent, "give", ended_first)
+        with pytest.raises(OSError, match="WinError"):
+            spawn_with(NOTHING, fds={3: make_file()})
+        assert len(tried) == 3
+
     def test_is_put_in_its_job_where_it_cannot_be_created_there(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

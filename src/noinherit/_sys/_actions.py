@@ -23,6 +23,9 @@ for _name in ("SIGPIPE", "SIGXFZ", "SIGXFSZ"):
         _libc.sigaddset(_RESTORED, getattr(signal, _name))
 
 
+_HIGHEST = 2**31 - 1
+
+
 class FileActions:
     """Owner of one ``posix_spawn_file_actions_t``; closes the rest by `closefrom`."""
 
@@ -163,7 +166,9 @@ class Attributes:
 
 def limit() -> int:
     """Return the soft limit of open descriptors."""
-    return os.sysconf("SC_OPEN_MAX")
+    limit = os.sysconf("SC_OPEN_MAX")
+    # Without any, the width of an int is the limit.
+    return min(limit, _HIGHEST) if limit >= 0 else _HIGHEST
 
 
 def inheritable(number: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 import threading
@@ -72,6 +73,7 @@ _KINDS = {
     _structs.FILE_TYPE_CHAR: "character device",
     _structs.FILE_TYPE_PIPE: "pipe",
 }
+_HELPERS_TRIED = 3
 _one_at_a_time = threading.Lock()
 
 
@@ -181,7 +183,7 @@ def spawn(
         with _one_at_a_time, _exposed_here(sources) as given:
             values = dict.fromkeys([*given.values(), *listed])
             return start(given, {_structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST: handles(*values)})
-    while True:
+    for attempt in itertools.count(1):
         helper = helper_parent()
         try:
             with _exposed_in(helper, sources) as given:
@@ -191,9 +193,11 @@ def spawn(
                 }
                 return start(given, attributes)
         except OSError:
-            # Somebody ended the helper under our hands: another one will do.
-            if helper.is_alive():
+            # Somebody ended the helper under our hands: another one will do, unless it is somebody
+            # who ends them all.
+            if helper.is_alive() or attempt == _HELPERS_TRIED:
                 raise
+    raise AssertionError("unreachable")
 
 
 @contextlib.contextmanager
