@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import io
 import tempfile
 from typing import Any
@@ -47,6 +48,13 @@ class TestKeys:
 
     def test_a_redirected_stream_wins_over_pass_fds_like_subprocess(self) -> None:
         assert planned((), pass_fds=[1, 5], redirected=[1]) == {5: (5, 5)}
+
+    def test_a_number_may_be_of_a_kind_of_int(self) -> None:
+        class Fd(enum.IntEnum):
+            LOG = 7
+
+        assert planned((), pass_fds=[Fd.LOG]) == {7: (7, 7)}
+        assert descriptor(Fd.LOG) == 7
 
     def test_nothing_is_nothing(self) -> None:
         assert planned({}) == planned(()) == {}

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import UserList
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,7 @@ class TestErrors:
             ({1: 0}, {"stdout": -1}, exceptions.NumberTakenError, "by stdout="),
             ({}, {"close_fds": False}, exceptions.UnsupportedOptionError, "close_fds=False"),
             ({3: 0}, {"args": [fd_arg("x")]}, exceptions.UnknownKeyError, "'x'"),
+            ({3: 0}, {"args": UserList([fd_arg("x")])}, exceptions.UnknownKeyError, "'x'"),
         ],
     )
     def test_a_wrong_request_creates_nothing(
@@ -243,6 +245,21 @@ class TestPopenFeatures:
     def test_run_with_refuses_two_ways_at_once(self, options: dict[str, Any]) -> None:
         with pytest.raises(exceptions.UnsupportedOptionError, match="is given, too"):
             run_with(PROBE, **options)
+
+    def test_run_with_takes_none_for_not_given(self) -> None:
+        done = run_with(CHEAP, input=b"", stdin=None, capture_output=True, stdout=None)
+        assert (done.stdout, done.stderr) == (b"", b"")
+
+    def test_run_with_keeps_what_was_said_before_the_timeout(self) -> None:
+        script = "import time; print('hello', flush=True); time.sleep(600)"
+        with pytest.raises(subprocess.TimeoutExpired) as expired:
+            run_with([sys.executable, "-c", script], capture_output=True, timeout=2)
+        assert (expired.value.stdout or b"").strip() == b"hello"
+
+    def test_args_are_kept_as_they_were_given(self) -> None:
+        assert run_with(tuple(CHEAP)).args == tuple(CHEAP)
+        given: Any = iter(CHEAP)
+        assert run_with(given).args == CHEAP
 
     def test_a_process_is_a_popen(self) -> None:
         with noinherit.spawn_with(PROBE, stdout=subprocess.DEVNULL) as child:

@@ -221,6 +221,23 @@ class TestHelper:
         fd = make_file()
         assert witness({"a": fd}, args=[fd_arg("a")]).extra == {3: identity(fd)}
 
+    def test_in_which_something_would_remain_is_ended(
+        self, monkeypatch: pytest.MonkeyPatch, make_file: Make
+    ) -> None:
+        old = _helper_parent.helper_parent()
+        real = k32.DuplicateHandle
+
+        def refused(*args: Any) -> Any:
+            if args[-1] & _structs.DUPLICATE_CLOSE_SOURCE:
+                raise ctypes.WinError(5)
+            return real(*args)
+
+        fd = make_file()
+        with monkeypatch.context() as patch:
+            patch.setattr(k32, "DuplicateHandle", refused)
+            assert witness({3: fd}).extra == {3: identity(fd)}
+        assert _helper_parent.helper_parent() is not old
+
     def test_that_somebody_always_ends_is_given_up(
         self, monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:
@@ -255,6 +272,18 @@ class TestHelper:
         del helper
         assert k32.WaitForSingleObject(process, 10_000) == _structs.WAIT_OBJECT_0
         k32.CloseHandle(process)
+
+        def no_job(job: int, process: int) -> None:
+            pids.append(process)
+            raise ctypes.WinError(5)
+
+        pids: list[int] = []
+        monkeypatch.setattr(k32, "AssignProcessToJobObject", no_job)
+        monkeypatch.setattr(_helper_parent.HelperParent, "__del__", lambda _: None)
+        with pytest.raises(PermissionError):
+            _helper_parent.HelperParent()
+        assert k32.WaitForSingleObject(pids[0], 10_000) == _structs.WAIT_OBJECT_0
+        k32.CloseHandle(pids[0])
 
     @pytest.mark.parametrize("end", ["time.sleep(600)", "sys.exit()", "os._exit(1)", "os.abort()"])
     def test_ends_with_the_parent_and_the_child_runs_on(self, end: str) -> None:
@@ -310,6 +339,33 @@ class TestHandles:
         finally:
             k32.CloseHandle(event)
 
+    def test_are_owned_like_descriptors(self) -> None:
+        event = new_event()
+        script = (
+            "import os; from noinherit import exceptions, inherited\n"
+            "fds = inherited()\n"
+            "taken = fds['b'].detach_handle(); os.set_handle_inheritable(taken, False)\n"
+            "other = open(os.devnull)\n"  # it may have the number that the event has not
+            "for name in ('fileno', 'detach', 'open', 'socket'):\n"
+            "    try: getattr(fds['a'], name)(); raise SystemExit(name)\n"
+            "    except exceptions.NotADescriptorError: pass\n"
+            "for refused, error in ((fds['b'].handle, exceptions.AlreadyTakenError),\n"
+            "                       (fds['f'].detach_handle, exceptions.NotADescriptorError)):\n"
+            "    try: refused(); raise SystemExit(repr(refused))\n"
+            "    except error: pass\n"
+            "handle = fds['a'].handle()\n"
+            "for fd in fds.values(): fd.close(); fd.close()\n"
+            "other.read()\n"
+            "try: os.set_handle_inheritable(handle, False); raise SystemExit('open')\n"
+            "except OSError: pass\n"
+        )
+        run_with([sys.executable, "-c", script], fds={"a": event, "b": event, "f": 2}, check=True)
+        k32.CloseHandle(event)
+
+    def test_are_no_streams(self) -> None:
+        with pytest.raises(exceptions.UnsupportedOptionError, match="open_osfhandle"):
+            spawn_with(NOTHING, stdin=Handle(4))
+
     @pytest.mark.parametrize("value", [0, -1, -2, -6, 2**64 - 1])
     def test_pseudo_handles_are_refused(self, value: int) -> None:
         with pytest.raises(exceptions.NotADescriptorError, match=r"fds\['a'\] = Handle"):
@@ -341,9 +397,9 @@ class TestHandles:
 
     @pytest.mark.parametrize("place", ["stdin", "stdout", "stderr", "fds"])
     def test_sockets_are_refused(self, place: str) -> None:
-        import socket
+        import socketserver
 
-        with socket.socket() as sock:
+        with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as sock:
             options: Any = {place: {"a": sock} if place == "fds" else sock}
             with pytest.raises(exceptions.UnsupportedOptionError, match="layered") as caught:
                 spawn_with(NOTHING, **options)

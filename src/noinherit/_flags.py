@@ -55,7 +55,7 @@ def set_noinherit_all(*, keep: Iterable[int | HasFileno] = ()) -> None:
 
     For processes in which C libraries opened descriptors without a close-on-exec flag. The flags
     of those in `keep` are not touched. On Linux 5.11 and newer this is one
-    :manpage:`close_range(2)` per gap and misses nothing that is open when it starts; elsewhere
-    ``/dev/fd`` is walked.
+    :manpage:`close_range(2)` per gap and misses nothing that is open when it starts; elsewhere on
+    POSIX ``/dev/fd`` is walked, on Windows the list of all handles of this process.
     """
     _sys.backend.set_noinherit_all(keep)

@@ -96,8 +96,9 @@ def descriptor(value: Any, key: Key | None = None) -> int:
 
     Raises `NotADescriptorError` and `ClosedDescriptorError`, both naming `key` and `value`.
     """
-    if type(value) is int:
-        number: object = value
+    number: object
+    if isinstance(value, int) and not isinstance(value, (bool, Handle)):
+        number = int(value)
     else:
         try:
             number = value.fileno()

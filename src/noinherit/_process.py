@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ._sys._api import Held, Words
 
     _Word: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes] | _plan.FdArg
-    Args: TypeAlias = _Word | Sequence[_Word]
+    Args: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Sequence[_Word]
 
     class _Popen(subprocess.Popen[AnyStr]):
         # The hooks that Process calls or overrides; they are private, so typeshed omits them.
@@ -66,6 +66,8 @@ class Process(_Popen["AnyStr"]):
         **options: Any,
     ) -> None:
         backend = _sys.backend
+        if not isinstance(args, (str, bytes, os.PathLike, list, tuple)):
+            args = list(args)
         pass_fds = tuple(pass_fds)
         entries = _plan.plan(
             fds,
@@ -241,9 +243,9 @@ def _resolve(word: Any, given: Mapping[_plan.Key, Held]) -> Any:
 
 
 def _resolve_args(args: Any, given: Mapping[_plan.Key, Held]) -> Any:
-    if isinstance(args, (str, bytes, os.PathLike)):
-        return args
-    return [_resolve(word, given) for word in args]
+    if isinstance(args, (list, tuple)) and any(isinstance(word, _plan.FdArg) for word in args):
+        return [_resolve(word, given) for word in args]
+    return args
 
 
 if TYPE_CHECKING:
@@ -351,20 +353,23 @@ def run_with(
     same errors: `subprocess.TimeoutExpired` after the child was killed,
     `subprocess.CalledProcessError` for an exit status other than 0 with ``check=True``.
     """
-    if input is not None and popen_options.setdefault("stdin", subprocess.PIPE) != subprocess.PIPE:
-        raise UnsupportedOptionError("input", "...", "stdin is given, too")
+    wanted = {"stdin": "input"} if input is not None else {}
     if capture_output:
-        for stream in ("stdout", "stderr"):
-            if popen_options.setdefault(stream, subprocess.PIPE) != subprocess.PIPE:
-                raise UnsupportedOptionError("capture_output", "True", f"{stream} is given, too")
+        wanted.update(stdout="capture_output", stderr="capture_output")
+    for stream, option in wanted.items():
+        if popen_options.get(stream) not in (None, subprocess.PIPE):
+            raise UnsupportedOptionError(option, "...", f"{stream} is given, too")
+        popen_options[stream] = subprocess.PIPE
     with spawn_with(args, fds=fds, **popen_options) as process:
         try:
             stdout, stderr = process.communicate(input, timeout)
         except subprocess.TimeoutExpired as expired:
             expired.timeout = timeout or 0.0  # not what was left of it for the last step
             process.kill()
-            # Windows gathers output in threads that have not passed it on yet.
-            process.wait()
+            if _sys.backend.OUTPUT_AFTER_KILL:
+                expired.stdout, expired.stderr = process.communicate()
+            else:  # a grandchild may hold the pipes for ever, and what was read is known
+                process.wait()
             raise
         except BaseException:  # KeyboardInterrupt, too: the child must not outlive the call
             process.kill()

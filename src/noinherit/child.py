@@ -8,7 +8,12 @@ import threading
 
 from . import _handoff
 from ._plan import Handle
-from .exceptions import AlreadyTakenError, MalformedManifestError, NotInheritedError
+from .exceptions import (
+    AlreadyTakenError,
+    MalformedManifestError,
+    NotADescriptorError,
+    NotInheritedError,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,9 +49,14 @@ class InheritedFd:
         return f"<InheritedFd {self.key!r}: {self.kind} {state}>"
 
     def fileno(self) -> int:
-        """Return the descriptor's number; it stays owned by this object."""
+        """Return the descriptor's number; it stays owned by this object.
+
+        Raises `NotADescriptorError` for what is a handle only (on Windows: an event, a process).
+        """
         if self._number == -1:
             raise AlreadyTakenError(self.key)
+        if sys.platform == "win32" and self.kind == "other":
+            raise NotADescriptorError(self.key, repr(self))
         return self._number
 
     if sys.platform == "win32":
@@ -57,8 +67,20 @@ class InheritedFd:
             It is all there is to an event, a process, or whatever else is not a file or a pipe:
             the C runtime has no descriptors for those.
             """
-            self.fileno()
+            if self._number == -1:
+                raise AlreadyTakenError(self.key)
             return Handle(int(self._handle, 16))
+
+        def detach_handle(self) -> Handle:
+            """Return the raw handle of an event or its like; closing it is now the caller's duty.
+
+            Raises `NotADescriptorError` for what has a descriptor: that one is the owner.
+            """
+            handle = self.handle()
+            if self.kind != "other":
+                raise NotADescriptorError(self.key, repr(self))
+            self._number = -1
+            return handle
 
     def detach(self) -> int:
         """Return the descriptor's number; closing it is the caller's duty from now on."""
@@ -84,8 +106,12 @@ class InheritedFd:
         return made
 
     def close(self) -> None:
-        """Close the descriptor, unless it was taken."""
-        if self._number != -1:
+        """Close the descriptor or the handle, unless it was taken."""
+        if self._number == -1:
+            return
+        if sys.platform == "win32" and self.kind == "other":
+            _winapi.CloseHandle(self.detach_handle())
+        else:
             os.close(self.detach())
 
 
@@ -118,8 +144,10 @@ def inherited() -> Mapping[Key, InheritedFd]:
     with _lock:
         if _inherited is None:
             found = _InheritedFds()
+            numbers: set[int] = set()
             for record in [*_from_manifest(), *_from_systemd()]:
-                if all(record.number != fd.fileno() for fd in found.values()):
+                if record.number not in numbers:
+                    numbers.add(record.number)
                     key = record.number if record.key in found else record.key
                     found[key] = InheritedFd(key, record)
                     _keep(found[key])

@@ -81,7 +81,7 @@ class NumberTakenError(RequestError):
 
 
 class NotADescriptorError(RequestError):
-    """A value is no descriptor number and has no usable ``fileno()``."""
+    """A value is no descriptor number and has no usable ``fileno()``, or is a handle only."""
 
     def __init__(self, key: int | str | None, value: int | str) -> None:
         self.key = key

@@ -24,6 +24,9 @@ for _name in ("SIGPIPE", "SIGXFZ", "SIGXFSZ"):
 
 
 _HIGHEST = 2**31 - 1
+# Where nothing lists what is open, numbers are tried one after the other; containers may have no
+# limit to speak of.
+_LONGEST_SEARCH = 1 << 20
 
 
 class FileActions:
@@ -152,6 +155,8 @@ class Attributes:
             _libc.posix_spawnattr_setsigdefault(self.raw, _RESTORED)
         if start_new_session:
             flags |= _libc.POSIX_SPAWN_SETSID
+        if process_group > _HIGHEST:
+            raise OverflowError("process_group is too large")  # C would take what fits
         if process_group >= 0:
             flags |= _libc.POSIX_SPAWN_SETPGROUP
             _libc.posix_spawnattr_setpgroup(self.raw, process_group)
@@ -187,4 +192,14 @@ def open_descriptors() -> set[int]:
         names = []
     listed = {int(name) for name in names if name.isdigit()}
     # FreeBSD without fdescfs mounted shows 0, 1 and 2 there and nothing else.
-    return listed if listed - {0, 1, 2} else set(range(limit()))
+    numbers = listed if listed - {0, 1, 2} else range(min(limit(), _LONGEST_SEARCH))
+    # What listed the others is closed again; to some systems, closing it anew is an error.
+    return set(filter(_is_open, numbers))
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True

@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     class Backend(Protocol):
         """How it happens here: a module of this package."""
 
+        # Whether communicate() gathers output in threads, which have it only when the child ended.
+        OUTPUT_AFTER_KILL: bool
+
         def limit(self) -> int:
             """Return the first number that no descriptor of a child can have."""
 
@@ -118,10 +121,7 @@ if TYPE_CHECKING:
     class System(Protocol):
         """What differs between POSIX systems beyond what can be probed."""
 
-        SHELL: str
-
-        def environ_pointer(self) -> int | None:
-            """Return the address of the array of this process's environment strings."""
+        NEEDS_ABSOLUTE_PROGRAM: bool
 
         def wait_for_exit(self, pid: int, timeout: float) -> bool | None:
             """See `Backend.wait_for_exit`."""

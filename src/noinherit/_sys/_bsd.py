@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import errno
 import select
 import sys
-
-from . import _libc
+import time
 
 assert sys.platform not in ("linux", "win32")
 
-SHELL = "/bin/sh"
-
-
-def environ_pointer() -> int | None:
-    """Return the address of the environment's array of strings."""
-    return ctypes.c_void_p.in_dll(_libc.symbols, "environ").value
+NEEDS_ABSOLUTE_PROGRAM = False
+# What kevent(2) takes is a timespec; some systems refuse a large one.
+_LONGEST_WAIT = 86_400.0
 
 
 def wait_for_exit(pid: int, timeout: float) -> bool | None:
@@ -32,12 +28,20 @@ def wait_for_exit(pid: int, timeout: float) -> bool | None:
             flags=select.KQ_EV_ADD | select.KQ_EV_ONESHOT,
             fflags=select.KQ_NOTE_EXIT,
         )
+        deadline = time.monotonic() + timeout
         try:
-            return bool(queue.control([exits], 1, timeout))
-        except ProcessLookupError:  # it has ended already; whoever asked will reap it
-            return True
-        except OSError:
-            return None
+            while not (events := queue.control([exits], 1, min(timeout, _LONGEST_WAIT))):
+                timeout = deadline - time.monotonic()
+                if timeout <= 0:
+                    return False
+        except OSError as error:
+            code = error.errno
+        else:
+            if not events[0].flags & select.KQ_EV_ERROR:
+                return True
+            code = events[0].data  # where there is room for an event, errors are events
+        # It has ended already, and whoever asked will reap it; or there is nothing to wait on.
+        return True if code == errno.ESRCH else None
 
 
 def set_noinherit_range(first: int, last: int) -> bool:

@@ -176,6 +176,13 @@ def create(
             )
         except OSError as error:
             raise _named(error, program or line, cwd) from None
+        except BaseException:
+            # An interrupt that came while the system was at it: nobody would know of the child.
+            if created.hProcess:
+                k32.TerminateProcess(created.hProcess, 1)
+                k32.CloseHandle(created.hProcess)
+                k32.CloseHandle(created.hThread)
+            raise
     k32.CloseHandle(created.hThread)
     return created.dwProcessId, subprocess.Handle(created.hProcess)  # type: ignore[attr-defined]
 

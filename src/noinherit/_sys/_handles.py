@@ -31,8 +31,8 @@ _INVALID_HANDLE_VALUE = ctypes.c_void_p(-1).value
 
 
 def is_socket(value: object) -> bool:
-    module = sys.modules.get("socket")
-    return module is not None and isinstance(value, module.socket)
+    """Return whether ``fileno()`` of `value` is a SOCKET: also of a server or a transport's."""
+    return hasattr(value, "getsockname") or hasattr(getattr(value, "socket", None), "getsockname")
 
 
 def handle_of(value: Any, key: _plan.Key | None = None) -> int:

@@ -7,6 +7,7 @@ Thing): what must be inheritable is so in the helper only, where nobody calls Cr
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
 import threading
@@ -60,9 +61,14 @@ class HelperParent:
             created = self._create(jobs)
         self.process = created.hProcess
         self.pid: int = created.dwProcessId
-        k32.CloseHandle(created.hThread)
-        if not jobs:
-            k32.AssignProcessToJobObject(self.job, self.process)
+        try:
+            k32.CloseHandle(created.hThread)
+            if not jobs:
+                k32.AssignProcessToJobObject(self.job, self.process)
+        except BaseException:
+            # Outside the job, nothing else would end it.
+            k32.TerminateProcess(self.process, 1)
+            raise
 
     def _create(self, attributes: Attributes) -> _structs.PROCESS_INFORMATION:
         directory = system_directory()
@@ -89,9 +95,16 @@ class HelperParent:
         return created
 
     def is_alive(self) -> bool:
-        """Return whether it has not been ended by somebody."""
-        ended: bool = k32.WaitForSingleObject(self.process, 0) == _structs.WAIT_OBJECT_0
-        return not ended
+        """Return whether nobody has ended it."""
+        return not self.has_ended(0)
+
+    def has_ended(self, patience: int = 100) -> bool:
+        """Return whether somebody has ended it, or does within `patience` milliseconds.
+
+        A process loses its handles a little before it is seen to have ended.
+        """
+        state: int = k32.WaitForSingleObject(self.process, patience)
+        return state == _structs.WAIT_OBJECT_0
 
     def give(self, handle: int) -> int:
         """Return the value of an inheritable copy of `handle` in the helper."""
@@ -108,7 +121,10 @@ class HelperParent:
         return copy.value or 0
 
     def take_back(self, given: Iterable[int]) -> None:
-        """Close copies in the helper; if it has died, there is nothing to close."""
+        """Close copies in the helper; never raises, for by then the child has been started.
+
+        A helper in which something would remain, such as the end of a pipe, is ended instead.
+        """
         for handle in given:
             copy = ctypes.c_void_p()
             try:
@@ -125,8 +141,8 @@ class HelperParent:
                 )
                 k32.CloseHandle(copy)
             except OSError:
-                if self.is_alive():
-                    raise
+                with contextlib.suppress(OSError):  # it has ended already
+                    k32.TerminateProcess(self.process, 1)
                 return
 
     def __del__(self) -> None:

@@ -93,23 +93,6 @@ GetFileType = _declare(
     None,
     hFile=HANDLE,
 )
-GetHandleInformation = _declare(
-    _kernel32,
-    "GetHandleInformation",
-    BOOL,
-    _false_and_last_error,
-    hObject=HANDLE,
-    lpdwFlags=POINTER(DWORD),
-)
-SetHandleInformation = _declare(
-    _kernel32,
-    "SetHandleInformation",
-    BOOL,
-    _false_and_last_error,
-    hObject=HANDLE,
-    dwMask=DWORD,
-    dwFlags=DWORD,
-)
 GetStdHandle = _declare(
     _kernel32,
     "GetStdHandle",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 import select
@@ -13,15 +12,9 @@ from . import _libc
 
 assert sys.platform == "linux"
 
-# subprocess looks there on Android, too.
-SHELL = "/system/bin/sh" if hasattr(sys, "getandroidapilevel") else "/bin/sh"
+NEEDS_ABSOLUTE_PROGRAM = False
 # poll(2) takes an int of milliseconds.
 _LONGEST_POLL = 86_400.0
-
-
-def environ_pointer() -> int | None:
-    """Return the address of the environment's array of strings."""
-    return ctypes.c_void_p.in_dll(_libc.symbols, "environ").value
 
 
 def wait_for_exit(pid: int, timeout: float) -> bool | None:

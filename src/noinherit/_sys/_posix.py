@@ -7,6 +7,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import signal
 import sys
 
 assert sys.platform != "win32"
@@ -18,6 +19,7 @@ from ._actions import STRATEGIES, Attributes, inheritable, limit, open_descripto
 from ._api import Description, Held
 
 __all__ = [
+    "OUTPUT_AFTER_KILL",
     "check_stream",
     "describe",
     "expose",
@@ -127,6 +129,7 @@ def spawn(
         table[each.number] = each.copy
     pid = ctypes.c_int()
     failure = errno.ENOENT
+    program = _string(os.fsencode(executable))
     with (
         strategy()() as actions,
         Attributes(actions.flags, restore_signals, start_new_session, process_group) as attributes,
@@ -134,14 +137,25 @@ def spawn(
         if directory is not None:
             actions.chdir(directory)
         _plan.remap(table, actions)
-        for path in _candidates(_string(os.fsencode(executable)), directory, env):
+        for path in _candidates(program, directory, env):
             try:
+                if path != program:
+                    # Saves starting a child for each place on PATH where the program is not.
+                    os.stat(os.path.join(directory or b"", path))
                 _libc.posix_spawn(ctypes.byref(pid), path, actions.raw, attributes.raw, argv, envp)
             except OSError as error:
                 # As subprocess does: of all places on PATH, the first error that says more than
-                # "not here" is the one to tell.
-                if failure in _NOT_HERE:
+                # "not here" is the one to tell; one that is not the program's ends the search.
+                if failure in _NOT_HERE or error.errno not in _OF_THE_PROGRAM:
                     failure = error.errno or failure
+                if failure not in _OF_THE_PROGRAM:
+                    break
+            except BaseException:
+                # An interrupt that came while libc was at it: nobody would know of the child.
+                if pid.value:
+                    os.kill(pid.value, signal.SIGKILL)
+                    os.waitpid(pid.value, 0)
+                raise
             else:
                 return pid.value, None
     raise _explained(failure, executable, cwd, directory)
@@ -155,7 +169,7 @@ def _arguments(args: Any, executable: Any, shell: bool) -> list[Any]:
             raise TypeError("path-like args is not allowed when shell is true")
         args = [args]
     if shell:
-        args = [executable or system.SHELL, "-c", *args]
+        args = [executable or "/bin/sh", "-c", *args]
     return list(args)
 
 
@@ -172,7 +186,7 @@ def _strings(texts: list[bytes]) -> ctypes.Array[ctypes.c_char_p]:
 
 def _environment(
     env: Mapping[Any, Any] | None, added: Mapping[str, str]
-) -> ctypes.Array[ctypes.c_char_p] | ctypes.Array[ctypes.c_void_p]:
+) -> ctypes.Array[ctypes.c_char_p]:
     if env is not None:
         encoded = {
             os.fsencode(name): os.fsencode(value) for name, value in [*env.items(), *added.items()]
@@ -180,42 +194,24 @@ def _environment(
         if any(b"=" in name for name in encoded):
             raise ValueError("illegal environment variable name")
         return _strings([name + b"=" + value for name, value in encoded.items()])
-    # Python writes os.environ through to libc's environ. Its strings serve as they are, which
-    # saves encoding each anew; its array is copied, for it moves when another thread adds one.
-    extra = _strings([os.fsencode(f"{name}={value}") for name, value in added.items()])
-    replaced = tuple(os.fsencode(name) + b"=" for name in added if name in os.environ)
-    addresses = []
-    array = ctypes.cast(system.environ_pointer() or 0, ctypes.POINTER(ctypes.c_void_p))
-    index = 0
-    while array and (address := array[index]):
-        if not replaced or not ctypes.string_at(address).startswith(replaced):
-            addresses.append(address)
-        index += 1
-    copied = (ctypes.c_void_p * (len(addresses) + len(extra)))(*addresses)
-    end = ctypes.sizeof(ctypes.c_void_p) * len(addresses)
-    ctypes.memmove(ctypes.byref(copied, end), extra, ctypes.sizeof(extra))
-    copied.extra = extra  # type: ignore[attr-defined]  # keeps the added strings alive
-    return copied
+    # Not libc's own array: another thread's os.environ[...] = moves and frees it meanwhile. What
+    # os.environ keeps is copied in one step, and is encoded already.
+    variables = os.environ._data.copy()  # type: ignore[attr-defined]  # noqa: SLF001 -- the public ways iterate over it, and fail if it grows
+    variables.update({os.fsencode(name): os.fsencode(value) for name, value in added.items()})
+    return _strings([name + b"=" + value for name, value in variables.items()])
 
 
-def _candidates(
-    executable: bytes, cwd: bytes | None, env: Mapping[Any, Any] | None
-) -> Iterator[bytes]:
-    if os.path.dirname(executable):
-        yield executable
-        return
-    for directory in os.get_exec_path(env):
-        path = os.path.join(os.fsencode(directory), executable)
-        try:
-            # A relative directory is one of the child's.
-            os.stat(os.path.join(cwd or b"", path))
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # saves starting a child to learn that
-        except OSError:
-            pass  # the attempt will tell
-        yield path
+def _candidates(program: bytes, cwd: bytes | None, env: Mapping[Any, Any] | None) -> list[bytes]:
+    """Return where `program` may be, in the order of PATH, unless it is a path itself."""
+    paths = [program]
+    if not os.path.dirname(program):
+        paths = [os.path.join(os.fsencode(place), program) for place in os.get_exec_path(env)]
+    if cwd is not None and system.NEEDS_ABSOLUTE_PROGRAM:
+        paths = [os.path.join(os.getcwdb(), cwd, path) for path in paths]
+    return paths
 
 
+OUTPUT_AFTER_KILL = False
 _NOT_HERE = {errno.ENOENT, errno.ENOTDIR}
 # What execve(2) says of the program; anything else came before it.
 _OF_THE_PROGRAM = {
@@ -236,6 +232,7 @@ def _explained(code: int, executable: Any, cwd: Any, encoded_cwd: bytes | None) 
     """Return the error `subprocess` would raise: posix_spawn does not tell which step failed."""
     if encoded_cwd is not None:
         try:
+            os.stat(encoded_cwd)
             os.stat(os.path.join(encoded_cwd, b"."))  # needs what chdir needs
         except OSError as error:
             return OSError(error.errno, os.strerror(error.errno or code), cwd)

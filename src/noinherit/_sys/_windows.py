@@ -43,6 +43,7 @@ from ._handles import (
 from ._helper_parent import HelperParent, helper_parent
 
 __all__ = [
+    "OUTPUT_AFTER_KILL",
     "check_stream",
     "describe",
     "expose",
@@ -66,13 +67,14 @@ _GUARANTEES = {
     "a child that something else starts then with bInheritHandles=TRUE takes them, too.",
 }
 
-# The C runtime reads at most 255 entries of lpReserved2.
+# What every known reader of lpReserved2 takes (libuv's has the lowest limit).
 _LIMIT = 255
 _KINDS = {
     _structs.FILE_TYPE_DISK: "file",
     _structs.FILE_TYPE_CHAR: "character device",
     _structs.FILE_TYPE_PIPE: "pipe",
 }
+OUTPUT_AFTER_KILL = True
 _HELPERS_TRIED = 3
 _one_at_a_time = threading.Lock()
 
@@ -117,6 +119,10 @@ def record(held: Held) -> _handoff.Record:
 
 def check_stream(name: str, value: Any) -> None:
     """Refuse a socket: layered service providers lose sockets that are inherited."""
+    if isinstance(value, _plan.Handle):
+        # Popen would take it for a descriptor's number.
+        reason = "a raw handle is no stream; msvcrt.open_osfhandle() makes a descriptor of it"
+        raise UnsupportedOptionError(name, _plan.shown(value), reason)
     if is_socket(value):
         raise UnsupportedOptionError(name, _plan.shown(value), NO_SOCKETS)
 
@@ -166,7 +172,7 @@ def spawn(
                 sources[number] = private_copy(handle)
         sources.update((each.number, each.copy) for each in held)
 
-    kinds = {number: k32.GetFileType(handle) for number, handle in sources.items()}
+    kinds = {each.number: k32.GetFileType(each.copy) for each in held}
 
     def start(given: Mapping[int, int], attributes: Attributes) -> tuple[int, Any]:
         for each in held:
@@ -195,7 +201,7 @@ def spawn(
         except OSError:
             # Somebody ended the helper under our hands: another one will do, unless it is somebody
             # who ends them all.
-            if helper.is_alive() or attempt == _HELPERS_TRIED:
+            if not helper.has_ended() or attempt == _HELPERS_TRIED:
                 raise
     raise AssertionError("unreachable")
 
