@@ -514,23 +514,6 @@ class TestOtherThreads:
         assert writer.wait() == 0
         assert ticks > 10
 
-    def test_spawn_at_the_same_time(self, make_file: Make) -> None:
-        files = [make_file() for _ in range(4)]
-        wrong: list[Any] = []
-
-        def spawn(fd: int) -> None:
-            for number in range(3, 28):
-                seen = witness({number: fd}).extra
-                if seen != {number: identity(fd)}:
-                    wrong.append(seen)
-
-        threads = [threading.Thread(target=spawn, args=[fd]) for fd in files]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert wrong == []
-
 
 def test_a_limit_far_above_what_select_takes() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -87,6 +87,25 @@ class TestExactness:
             assert seen.extra == {n: identity(files[which]) for n, which in shape.items()}
 
 
+class TestThreads:
+    def test_that_spawn_at_the_same_time_do_not_get_each_others(self, make_file: Make) -> None:
+        files = [make_file() for _ in range(4)]
+        wrong: list[Any] = []
+
+        def spawn(fd: int) -> None:
+            for number in range(3, 13):
+                seen = witness({number: fd}).extra
+                if seen != {number: identity(fd)}:
+                    wrong.append(seen)
+
+        threads = [threading.Thread(target=spawn, args=[fd]) for fd in files]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+
+
 class TestTheParentKeepsWhatIsIts:
     def test_nothing_is_closed_and_no_flag_changes(self, make_file: Make) -> None:
         kept, exposed = make_file(), make_file()
