@@ -379,6 +379,13 @@ class TestTheEnvironment:
         )
         run_with([sys.executable, "-c", script], check=True)
 
+    def test_is_the_processs_own_whatever_stands_in_for_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("KEPT", "kept")
+        monkeypatch.setattr("os.environ", {"PATH": os.environ["PATH"]})
+        assert b"KEPT=kept\n" in run_with(["env"], stdout=subprocess.PIPE).stdout
+
 
 class TestASpawnThatDoesNotReturn:
     def test_is_not_tried_with_another_program(

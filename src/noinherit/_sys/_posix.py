@@ -195,8 +195,9 @@ def _environment(
             raise ValueError("illegal environment variable name")
         return _strings([name + b"=" + value for name, value in encoded.items()])
     # Not libc's own array: another thread's os.environ[...] = moves and frees it meanwhile. What
-    # os.environ keeps is copied in one step, and is encoded already.
-    variables = os.environ._data.copy()  # type: ignore[attr-defined]  # noqa: SLF001 -- the public ways iterate over it, and fail if it grows
+    # os.environ keeps is copied in one step, and is encoded already; a test's stand-in for
+    # os.environ does not come between, as it does not for subprocess.
+    variables = os.environb._data.copy()  # type: ignore[attr-defined]  # noqa: SLF001 -- the public ways iterate over it, and fail if it grows
     variables.update({os.fsencode(name): os.fsencode(value) for name, value in added.items()})
     return _strings([name + b"=" + value for name, value in variables.items()])
 
