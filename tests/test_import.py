@@ -30,7 +30,7 @@ def test_costs_little_more_than_subprocess() -> None:
     seconds("noinherit")  # compiles it
     ratios: list[float] = []
     # What else the machine does can only add to a ratio.
-    while not ratios or (min(ratios) > 1.3 and len(ratios) < 3):
+    while not ratios or (min(ratios) > 1.3 and len(ratios) < 5):
         ratios.append(ratio())
     assert min(ratios) <= 1.3, f"{ratios} times import subprocess"
 

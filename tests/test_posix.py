@@ -173,7 +173,6 @@ class TestErrorsAreThoseOfSubprocess:
             "cwd is a file": {"args": ["true"], "cwd": str(text)},
             "empty cwd": {"args": ["true"], "cwd": ""},
             "PATH leads through a file": {"args": ["x"], "env": {"PATH": f"{text}/bin"}},
-            "group too large": {"args": ["true"], "process_group": 2**32},
             "cwd and program missing": {"args": ["/missing"], "cwd": "/missing"},
             "too long": {"args": ["true", "x" * 3_000_000]},
             "name too long": {"args": ["x" * 5000]},
@@ -199,7 +198,7 @@ class TestErrorsAreThoseOfSubprocess:
                     engine(stdin=subprocess.PIPE, **options)
                 error = caught.value
                 told.append((type(error), vars_of(error)))
-            assert told[:1] == told[1:], name
+            assert told[0] == told[1], name
 
     def test_the_first_program_on_the_path_that_runs_is_taken(self, tmp_path: Path) -> None:
         for directory, mode in (("a", 0o644), ("b", 0o755)):
@@ -430,6 +429,9 @@ class TestAttributes:
         if sys.version_info >= (3, 11):
             done = run_with(args, capture_output=True, process_group=0)
             assert done.stdout == b"False True\n"
+            # 3.12's own engine takes what is left of it in an int, which is 0 here.
+            with pytest.raises(OverflowError):
+                run_with(args, process_group=2**32)
 
     @pytest.mark.parametrize("restore", [True, False])
     def test_signals(self, restore: bool) -> None:
