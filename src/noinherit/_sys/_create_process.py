@@ -184,7 +184,7 @@ def create(
                 k32.CloseHandle(created.hThread)
             raise
     k32.CloseHandle(created.hThread)
-    return created.dwProcessId, subprocess.Handle(created.hProcess)  # type: ignore[attr-defined]
+    return created.dwProcessId, subprocess.Handle(created.hProcess)  # type: ignore[attr-defined]  # typeshed leaves out what Popen owns a handle by
 
 
 def _named(error: OSError, program: str, cwd: Any) -> OSError:
