@@ -5,45 +5,36 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from noinherit import _cli, _demo, _doctor, _sys
-from support import SOCKETS
+from noinherit import _audit_cli, _cli, _demo, _doctor, _sys, exceptions, run_with, set_noinherit
+from support import OTHERS, command
 
 
-def command(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "noinherit", *args],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **env},
-    )
-
-
-needs_sockets = pytest.mark.skipif(
-    not SOCKETS, reason="no sockets can be handed over here yet, and the demo does"
-)
-
-
-@needs_sockets
 def test_demo() -> None:
     done = command("demo")
     assert (done.returncode, done.stderr) == (0, "")
     assert "STILL TAKEN: address already in use" in done.stdout
     assert re.search(r"answered by pid (\d+), the worker\n", done.stdout)
     table = re.findall(r"^     (\d+)  (.*)$", done.stdout, re.MULTILINE)
-    assert [row for row in table if int(row[0]) > 2] == [("3", "the listener")]
+    assert table[:3] == [("0", "stdin"), ("1", "stdout"), ("2", "stderr")]
+    assert len(table) == (4 if "     3  the listener\n" in done.stdout else 3)
+    assert done.stdout.count("  the listener") == 1
     assert "the port is free\n" in done.stdout
     assert done.stdout.endswith("It held.\n")
 
 
-@needs_sockets
-@pytest.mark.parametrize("lie", [{"free": False}, {"held": [0, 1, 2, 3, 4]}, {"answered by": 1}])
+@pytest.mark.noinherit_exempt("the first half of the demo is a leak")
+@pytest.mark.parametrize(
+    "lie", [{"free": False}, {"held": [0, 1, 2, 99]}, {"stray": True}, {"answered by": 1}]
+)
 def test_demo_tells_when_it_did_not_hold(
     lie: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,3 +80,193 @@ def test_errors_are_one_line() -> None:
 
 def test_doctor_examines_by_a_real_child() -> None:
     assert _doctor.examine()["held"] is True
+
+
+def audit_command(*arguments: str, fds: Any = (), **env: str) -> subprocess.CompletedProcess[str]:
+    """Run ``noinherit audit`` in a process that was given `fds`."""
+    return run_with(
+        [sys.executable, "-m", "noinherit", "audit", *arguments],
+        fds=fds,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
+    )
+
+
+class TestAudit:
+    def test_what_a_shell_leaks(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        path.touch()
+        with path.open() as file:
+            done = audit_command(fds={7: file})
+        assert (done.returncode, done.stderr) == (1, "")
+        heading, *rows = done.stdout.splitlines()
+        assert heading.split() == ["number", "inheritable", "kind", "what"]
+        row = r" *(?:7|0x[0-9a-f]+)  LEAKS +file +" + re.escape(str(path))
+        assert len([each for each in rows if re.fullmatch(row, each)]) == 1
+        assert re.fullmatch(r"process \d+: \d+ open, 1 leaking", rows[-1])
+
+    def test_no_false_alarm(self) -> None:
+        done = audit_command()
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.endswith(" open, 0 leaking\n")
+        assert len(re.findall("  standard  ", done.stdout)) == 3
+
+    def test_for_programs(self, tmp_path: Path) -> None:
+        with (tmp_path / "file").open("w") as file:
+            every, few = (
+                json.loads(audit_command("--json", *more, fds={7: file}).stdout)
+                for more in ((), ("--inheritable",))
+            )
+        assert every["leaks"] == few["leaks"] == 1
+        inheritable = [each for each in every["descriptors"] if each["inheritable"]]
+        assert len(inheritable) == 4
+        assert [each["kind"] for each in few["descriptors"]] == [
+            each["kind"] for each in inheritable
+        ]
+        (leak,) = (each for each in few["descriptors"] if each["leaks"])
+        assert leak.keys() == {
+            *("number", "kind", "name", "identity", "inheritable", "standard", "socket", "leaks")
+        }
+        assert (leak["name"], leak["socket"]) == (str(tmp_path / "file"), None)
+
+    @pytest.mark.skipif(not OTHERS, reason="other processes cannot be looked into here")
+    def test_another_process(self, make_file: Callable[[], int]) -> None:
+        make_file()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            set_noinherit(listener, False)
+            done = command("audit", str(os.getpid()), "--inheritable", "--json")
+            facts, number = json.loads(done.stdout), listener.fileno()
+        assert (done.returncode, facts["pid"]) == (1, os.getpid())
+        assert all(each["inheritable"] for each in facts["descriptors"])
+        assert number in {each["number"] for each in facts["descriptors"] if each["leaks"]}
+
+    def test_what_cannot_be_looked_into(self) -> None:
+        done = command("audit", str(2**30))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.count("\n") == 1
+        assert str(2**30) in done.stderr
+
+    def test_where_other_processes_cannot_be_looked_into(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def refuse(pid: int) -> None:
+            raise exceptions.AuditUnsupportedError(pid, "darwin")
+
+        monkeypatch.setattr(_audit_cli, "audit", refuse)
+        assert _cli.main(["audit", "5"]) == 2
+        assert capsys.readouterr().err == (
+            "noinherit audit: error: process 5: on darwin only the own process can be audited\n"
+        )
+
+    def test_what_is_no_number(self) -> None:
+        done = command("audit", "nginx")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.splitlines()[-1].startswith("noinherit audit: error: ")
+
+    def test_names_do_nothing_to_a_terminal(self, tmp_path: Path) -> None:
+        path = tmp_path / "\x1b[2J\n\xe9"
+        try:
+            path.touch()
+        except OSError:
+            pytest.skip("no file can have such a name here")
+        with path.open() as file:
+            done = audit_command(fds={7: file}, PYTHONIOENCODING="ascii")
+        assert "\\x1b[2J\\n\\xe9\n" in done.stdout
+
+
+LEAKY = """
+import os, sys
+stray = os.open(os.devnull, os.O_RDONLY)
+os.set_inheritable(stray, True)
+for _ in range(2):
+    os.system("exit")
+print(sys.argv, __name__, sys.path[0])
+sys.exit(int(sys.argv[1]))
+"""
+
+
+class TestTrace:
+    @pytest.mark.parametrize("how", ["script", "module"])
+    @pytest.mark.parametrize(("status", "wanted"), [("0", 1), ("5", 5)])
+    def test_tells_of_leaks(
+        self,
+        how: str,
+        status: str,
+        wanted: int,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        script = tmp_path / "leaky.py"
+        script.write_text(LEAKY)
+        program = [str(script)] if how == "script" else ["-m", "leaky"]
+        done = command("trace", *program, status, "--flag")
+        assert done.returncode == wanted
+        assert done.stdout.splitlines() == [
+            f"{[str(script), status, '--flag']} __main__ {tmp_path}"
+        ]
+        first, *others = done.stderr.splitlines()
+        assert re.fullmatch(r"noinherit: leak of \d+ \(.*\)", first)
+        assert others[:3] == [
+            f"  made inheritable: {script}:4, in <module>",
+            f"  reached a child of os.system: {script}:6, in <module>",
+            "  running exit",
+        ]
+        assert others[3:] == ["noinherit: leaks: 2, different ones: 1"]
+
+    def test_goes_on_with_the_threads_of_a_program(self, tmp_path: Path) -> None:
+        script = tmp_path / "threads.py"
+        script.write_text(
+            "import os, threading\n"
+            "def work():\n"
+            "    threading.main_thread().join(0.5)\n"
+            "    os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)\n"
+            "    os.system('exit')\n"
+            "threading.Thread(target=work).start()\n"
+        )
+        done = command("trace", str(script))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"made inheritable: {script}:4, in work" in done.stderr
+
+    def test_a_clean_program(self, tmp_path: Path) -> None:
+        script = tmp_path / "clean.py"
+        script.write_text("import subprocess, sys\nsubprocess.run([sys.executable, '-c', ''])\n")
+        done = command("trace", str(script))
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+    def test_nobody_listens(self, tmp_path: Path) -> None:
+        script = tmp_path / "leaky.py"
+        script.write_text("import sys\nsys.stderr.close()\n" + LEAKY)
+        done = command("trace", str(script), "0")
+        assert (done.returncode, done.stderr) == (1, "")
+
+    def test_no_such_program(self) -> None:
+        done = command("trace", "nosuch.py")
+        assert (done.returncode, done.stderr) == (2, "noinherit: nosuch.py: no such file\n")
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="here, exec is a start like another")
+    def test_a_program_that_becomes_another(self, tmp_path: Path) -> None:
+        script = tmp_path / "exec.py"
+        script.write_text(
+            "import os, sys\n"
+            "os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)\n"
+            "os.execv(sys.executable, [sys.executable, '-c', 'print(5)'])\n"
+        )
+        done = command("trace", str(script))
+        assert (done.returncode, done.stdout) == (0, "5\n")
+        assert f"reached a child of os.exec: {script}:3, in <module>" in done.stderr
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    def test_fork_and_exec_are_one_start(self, tmp_path: Path) -> None:
+        script = tmp_path / "spawn.py"
+        script.write_text(
+            "import os, sys\n"
+            "os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)\n"
+            "os.spawnv(os.P_WAIT, sys.executable, [sys.executable, '-c', ''])\n"
+        )
+        done = command("trace", str(script))
+        assert re.findall("reached a child of (.*)", done.stderr) == [
+            f"os.fork: {script}:3, in <module>"
+        ]

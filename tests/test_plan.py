@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noinherit import exceptions, fd_arg
-from noinherit._plan import check_references, descriptor, plan, remap
+from noinherit._plan import LIFELINE, check_references, descriptor, plan, private, remap
 
 LIMIT = 100
 
@@ -124,8 +124,13 @@ class TestErrorsNameKeyAndValue:
     )
     def test_fd_arg_of_an_unknown_key(self, args: Any, env: Any) -> None:
         with pytest.raises(exceptions.UnknownKeyError, match="'x'") as caught:
-            check_references(args, env, plan({"http": 4}, limit=LIMIT))
+            check_references(args, env, plan({"http": 4}, limit=LIMIT), lambda value: True)
         assert caught.value.key == "x"
+
+    def test_fd_arg_of_what_will_have_no_number(self) -> None:
+        entries = plan({"http": 4}, limit=LIMIT)
+        with pytest.raises(exceptions.UnsupportedOptionError, match=r"fd_arg\('http'\)=4: "):
+            check_references([fd_arg("http")], None, entries, lambda value: False)
 
     @pytest.mark.parametrize("template", ["{1}", "{nope}", "{", "{!x}"])
     def test_fd_arg_with_a_template_that_cannot_work(self, template: str) -> None:
@@ -193,3 +198,29 @@ def test_remap_of_awkward_tables(table: dict[int, int]) -> None:
     assert {n: what for n, (what, _) in here.open.items() if n > 2 or n in table} == {
         n: f"object {source}" for n, source in table.items()
     }
+
+
+class TestLifeline:
+    @pytest.mark.parametrize(
+        ("own", "taken", "number"),
+        [(7, [], 7), (7, [7], 3), (7, [3, 7, 4], 5), (2, [], 3), (LIMIT, [3], 4)],
+    )
+    def test_has_its_own_number_or_a_free_one(
+        self, own: int, taken: list[int], number: int
+    ) -> None:
+        class Open:
+            def fileno(self) -> int:
+                return own
+
+        entries = plan(dict.fromkeys(taken, 0), limit=LIMIT)
+        assert private(LIFELINE, Open(), entries, LIMIT).number == number
+
+    def test_has_none_where_all_are_taken(self) -> None:
+        entries = plan(dict.fromkeys(range(3, LIMIT), 0), limit=LIMIT)
+        with tempfile.TemporaryFile() as file, pytest.raises(exceptions.NumberOutOfRangeError):
+            private(LIFELINE, file, entries, LIMIT)
+
+
+def test_an_environment_that_is_none() -> None:
+    with pytest.raises(TypeError, match="not bool"):
+        check_references(["x"], False, [], bool)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import noinherit
-from noinherit import _sys, exceptions, run_with, spawn_with
+from noinherit import _plan, _sys, exceptions, run_with, spawn_with
 from noinherit._sys import _actions
 from probe import held, identity
 from support import PROBE, witness
@@ -72,6 +72,7 @@ class TestStrategies:
                 assert set(seen.fds) == {0, 1, 2, 3, 9}
                 assert seen.extra == expected
 
+    @pytest.mark.noinherit_exempt("it leaks on purpose")
     def test_this_storm_can_catch_a_leak(self) -> None:
         leaks = 0
         with running(*[open_strays] * 4):
@@ -135,96 +136,6 @@ def test_sockets_are_values() -> None:
         assert witness({"http": sock}).extra == {3: identity(sock.fileno())}
 
 
-class TestErrorsAreThoseOfSubprocess:
-    """Every case goes through both engines; class, errno, filename and text are compared."""
-
-    def cases(self, tmp_path: Path) -> dict[str, dict[str, Any]]:
-        text = tmp_path / "text"
-        text.write_text("no program")
-        script = tmp_path / "script"
-        script.write_text("no interpreter line")
-        script.chmod(0o755)
-        bad = tmp_path / "bad"
-        bad.write_text("#!/nonexistent/interpreter\n")
-        bad.chmod(0o755)
-        loop = tmp_path / "loop"
-        loop.symlink_to(loop)
-        env = {"PATH": f"{tmp_path}:/bin:/usr/bin"}
-        for name, mode in (("one", 0o644), ("two", 0o755)):
-            program = tmp_path / name / "prog"
-            program.parent.mkdir()
-            program.write_text("neither a program nor a script")
-            program.chmod(mode)
-        two = {"PATH": f"{tmp_path / 'one'}:{tmp_path / 'two'}"}
-        return {
-            "missing": {"args": ["no-such-program"]},
-            "missing path": {"args": ["/no/such/program"]},
-            "missing interpreter": {"args": [str(bad)]},
-            "not executable": {"args": [str(text)]},
-            "not executable on PATH": {"args": ["text"], "env": env},
-            "a directory": {"args": [str(tmp_path)]},
-            "no format": {"args": [str(script)]},
-            "loop": {"args": [str(loop)]},
-            "under a file": {"args": [str(text / "x")]},
-            "path object": {"args": [tmp_path / "missing"]},
-            "bytes": {"args": b"missing"},
-            "missing executable": {"args": ["true"], "executable": "/no/such"},
-            "missing cwd": {"args": ["true"], "cwd": tmp_path / "missing"},
-            "cwd is a file": {"args": ["true"], "cwd": str(text)},
-            "empty cwd": {"args": ["true"], "cwd": ""},
-            "PATH leads through a file": {"args": ["x"], "env": {"PATH": f"{text}/bin"}},
-            "cwd and program missing": {"args": ["/missing"], "cwd": "/missing"},
-            "too long": {"args": ["true", "x" * 3_000_000]},
-            "name too long": {"args": ["x" * 5000]},
-            "null in args": {"args": ["true", "a\0b"]},
-            "null in program": {"args": ["tr\0ue"]},
-            "null in env": {"args": ["true"], "env": {"A": "a\0b"}},
-            "null in cwd": {"args": ["true"], "cwd": "a\0b"},
-            "illegal name": {"args": ["true"], "env": {"A=B": "C"}},
-            "a number as argument": {"args": ["true", 3]},
-            "a number as value": {"args": ["true"], "env": {"A": 3}},
-            "no arguments": {"args": []},
-            "the first of two errors on PATH": {"args": ["prog"], "env": two},
-            "path and shell": {"args": Path("true"), "shell": True},
-        }
-
-    def test_class_number_and_file_name(self, tmp_path: Path) -> None:
-        for name, options in self.cases(tmp_path).items():
-            told = []
-            for engine in (subprocess.Popen, spawn_with):
-                with pytest.raises((OSError, ValueError, TypeError, IndexError)) as caught:
-                    engine(stdin=subprocess.PIPE, **options)
-                error = caught.value
-                told.append((type(error), vars_of(error)))
-            assert told[0] == told[1], name
-
-    def test_the_first_program_on_the_path_that_runs_is_taken(self, tmp_path: Path) -> None:
-        for directory, mode in (("a", 0o644), ("b", 0o755)):
-            program = tmp_path / directory / "prog"
-            program.parent.mkdir()
-            program.write_text(f"#!/bin/sh\necho {directory}\n")
-            program.chmod(mode)
-        (tmp_path / "file").touch()
-        env = {"PATH": f"{tmp_path / 'file'}:{tmp_path / 'none'}:{tmp_path / 'a'}:b"}
-        done = run_with(["prog"], env=env, cwd=tmp_path, capture_output=True)
-        assert done.stdout == b"b\n"
-
-
-def vars_of(error: BaseException) -> tuple[Any, ...]:
-    if isinstance(error, OSError):
-        # subprocess itself keeps a path object in some versions and its text in others.
-        name = error.filename
-        return (error.errno, error.strerror, name if name is None else os.fspath(name))
-    return ()
-
-
-FAILING: dict[str, dict[str, Any]] = {
-    "missing program": {"args": ["no-such-program"]},
-    "missing cwd": {"args": ["/bin/true"], "cwd": "/no/such/directory"},
-    "not executable": {"args": ["/etc/passwd"]},
-}
-
-
 class TestNothingHereIsEverInheritable:
     def test_not_even_while_a_child_is_started(
         self, monkeypatch: pytest.MonkeyPatch, make_file: Make
@@ -243,77 +154,6 @@ class TestNothingHereIsEverInheritable:
         monkeypatch.setattr(posix._libc, "posix_spawn", spawn)
         witness({"a": make_file(), 9: make_file()}, stdin=subprocess.PIPE)
         assert seen == [before]
-
-
-class TestAFailedSpawnLeavesNothing:
-    @pytest.mark.parametrize("kind", FAILING)
-    def test_of_each_kind(self, kind: str, make_file: Make) -> None:
-        fd = make_file()
-        before = held(), children()
-        for _ in range(1000):
-            with pytest.raises(OSError, match=r"No such|denied"):
-                spawn_with(
-                    fds={"a": fd, 9: fd},
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    **FAILING[kind],
-                )
-        assert (held(), children()) == before
-
-    def test_too_many_descriptors(self) -> None:
-        script = (
-            "import errno, os, resource, subprocess, sys\n"
-            "sys.path.insert(0, sys.argv[1])\n"
-            "from noinherit import spawn_with\n"
-            "import probe\n"
-            "spawn_with(['true'], fds={3: 2}).wait()\n"
-            "fds = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]\n"
-            "for room in range(9):\n"
-            "    resource.setrlimit(resource.RLIMIT_NOFILE, (len(fds) + 3 + room + 1, 4096))\n"
-            "    before = probe.held()\n"
-            "    outcomes = set()\n"
-            "    for _ in range(125):\n"
-            "        try:\n"
-            "            child = spawn_with(['/bin/true'], fds={3: fds[0], 'a': 2, 5: 0},\n"
-            "                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
-            "        except OSError as error:\n"
-            "            assert error.errno == errno.EMFILE, error\n"
-            "            outcomes.add('EMFILE')\n"
-            "        else:\n"
-            "            child.communicate()\n"
-            "            outcomes.add(child.returncode)\n"
-            "    assert probe.held() == before\n"
-            "    print(room, *outcomes)\n"
-            "try: os.waitpid(-1, os.WNOHANG)\n"
-            "except ChildProcessError: print('no children')\n"
-        )
-        done = run_with([sys.executable, "-c", script, HERE], stdout=subprocess.PIPE, text=True)
-        lines = done.stdout.splitlines()
-        assert lines[0] == "0 EMFILE"
-        assert lines[8] == "8 0"
-        assert lines[9:] == ["no children"]
-
-    def test_process_limit(self) -> None:
-        # The limit does not bind root, so the whole test runs as nobody.
-        script = (
-            "import errno, os, resource, subprocess, sys, threading\n"
-            "sys.path.insert(0, sys.argv[1])\n"
-            "import noinherit, probe\n"
-            "noinherit.spawn_with(['true'], fds={3: 2}).wait()\n"
-            "if os.getuid() == 0: os.setgid(65534), os.setuid(65534)\n"
-            "resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))\n"
-            "before = probe.held()\n"
-            "for _ in range(1000):\n"
-            "    try: noinherit.spawn_with(['true'], fds={3: 2}, stdin=subprocess.PIPE)\n"
-            "    except BlockingIOError as error: assert error.filename is None\n"
-            "    else: raise AssertionError('started')\n"
-            "assert probe.held() == before\n"
-            "try: os.waitpid(-1, os.WNOHANG)\n"
-            "except ChildProcessError: print('held')\n"
-        )
-        done = run_with([sys.executable, "-c", script, HERE], stdout=subprocess.PIPE)
-        assert done.stdout == b"held\n"
 
 
 class TestOptionsOfTheStandardEngine:
@@ -345,6 +185,7 @@ class TestOptionsOfTheStandardEngine:
         )
         assert done.stdout == f"[{fd}]\n".encode()
 
+    @pytest.mark.noinherit_exempt("it leaks on purpose")
     def test_close_fds_false_is_the_standard_engines(self, make_file: Make) -> None:
         fd = make_file()
         os.set_inheritable(fd, True)
@@ -520,6 +361,79 @@ class TestOtherThreads:
             assert run_with(["true"]).returncode == 0
         assert writer.wait() == 0
         assert ticks > 10
+
+
+class TestNothingIsBuiltTwice:
+    def test_for_children_that_are_alike(
+        self, monkeypatch: pytest.MonkeyPatch, make_file: Make
+    ) -> None:
+        built = []
+        real = _plan.remap
+
+        def remap(table: dict[int, int], actions: Any) -> None:
+            built.append(table)
+            real(table, actions)
+
+        monkeypatch.setattr(_plan, "remap", remap)
+        first, second = make_file(), make_file()
+        for _ in range(3):
+            assert witness({40: first, 41: second}).extra == {
+                40: identity(first),
+                41: identity(second),
+            }
+        with_pipes = [table for table in built if 40 in table]
+        if _actions.strategy().lasting:
+            assert len(with_pipes) == 1
+        monkeypatch.setenv("NOINHERIT_STRATEGY", "scan")
+        del built[:]
+        for _ in range(2):
+            witness({40: first})
+        # What is open may be something else by now.
+        assert len(built) == 2
+
+    @pytest.mark.parametrize("fds", [{}, {5: 2}])
+    def test_but_for_a_changed_environment(
+        self, monkeypatch: pytest.MonkeyPatch, fds: dict[int, int]
+    ) -> None:
+        def environment() -> bytes:
+            return run_with(["env"], fds=fds, stdout=subprocess.PIPE).stdout
+
+        for value in ("one", "two", "two"):
+            monkeypatch.setenv("KEPT", value)
+            assert f"KEPT={value}\n".encode() in environment()
+        monkeypatch.delenv("KEPT")
+        assert b"KEPT=" not in environment()
+
+    def test_nor_for_a_manifest_that_takes_the_place_of_another(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for _ in range(2):
+            lines = run_with(["env"], fds={5: 2}, stdout=subprocess.PIPE).stdout.splitlines()
+            told = [line for line in lines if line.startswith(b"NOINHERIT_FDS=")]
+            assert len(told) == 1
+            assert b"[5,5," in told[0]
+            assert len(lines) == len(os.environ.keys() | {"NOINHERIT_FDS"})
+            monkeypatch.setenv("NOINHERIT_FDS", "stale")
+
+    def test_and_what_nobody_uses_is_freed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        alive = 0
+
+        class Counted(_actions.FileActions):
+            def __init__(self) -> None:
+                nonlocal alive
+                alive += 1
+                super().__init__()
+
+            def __del__(self, *destroy: Any) -> None:
+                nonlocal alive
+                alive -= 1
+                super().__del__(*destroy)
+
+        for number in range(100):
+            _actions.compiled(Counted, {number: 3}, None)
+        assert alive == _actions._compiled.cache_info().maxsize
+        _actions._compiled.cache_clear()
+        assert alive == 0
 
 
 def test_a_limit_far_above_what_select_takes() -> None:

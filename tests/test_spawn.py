@@ -201,8 +201,10 @@ class TestErrors:
             exceptions.UnsupportedOptionError("umask", 0, "because"),
             exceptions.UnknownStrategyError("x", ("scan",)),
             exceptions.NotInheritedError("a"),
+            exceptions.NotInstalledError(),
             exceptions.AlreadyTakenError("a"),
             exceptions.MalformedManifestError("LISTEN_FDS", "x", "because"),
+            exceptions.AuditUnsupportedError(4, "darwin"),
         ]
         own = {
             name for name in exceptions.__all__ if name not in ("NoinheritError", "RequestError")

@@ -38,6 +38,13 @@ LAYOUTS = {
         40,
         {"UniqueProcessId": 8, "HandleValue": 16, "GrantedAccess": 24, "HandleAttributes": 32},
     ),
+    "WSAPROTOCOLCHAIN": (32, {"ChainEntries": 4}),
+    "WSAPROTOCOL_INFOW": (
+        628,
+        {"ProviderId": 20, "ProtocolChain": 40, "iAddressFamily": 76, "szProtocol": 116},
+    ),
+    "UNICODE_STRING": (16, {"MaximumLength": 2, "Buffer": 8}),
+    "PROCESS_BASIC_INFORMATION": (48, {"PebBaseAddress": 8, "UniqueProcessId": 32}),
 }
 # Not in the SDK's headers under this name; the others are, and mingw's agree with them.
 UNDOCUMENTED = {"SYSTEM_HANDLE_TABLE_ENTRY_INFO_EX"}
@@ -93,7 +100,8 @@ def test_the_windows_headers_agree(tmp_path: Path) -> None:
     assert len(checks) > 40
     source = tmp_path / "check.c"
     source.write_text(
-        "#define _WIN32_WINNT 0x0A00\n#include <stddef.h>\n#include <windows.h>\n"
+        "#define _WIN32_WINNT 0x0A00\n#include <stddef.h>\n#include <winsock2.h>\n"
+        "#include <windows.h>\n#include <winternl.h>\n#include <mswsock.h>\n"
         "#ifndef PROC_THREAD_ATTRIBUTE_JOB_LIST\n"
         "#define PROC_THREAD_ATTRIBUTE_JOB_LIST ProcThreadAttributeValue(13, 0, 1, 0)\n"
         "#endif\n" + "\n".join(checks)

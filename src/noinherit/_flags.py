@@ -35,9 +35,9 @@ else:
 def set_noinherit(obj: int | HasFileno, noinherit: bool = True) -> None:
     """Keep `obj` from, or with ``noinherit=False`` expose it to, children of any kind.
 
-    `obj` is a file, a socket, a descriptor number, or anything with ``fileno()``. Raises
-    `NotADescriptorError` or `ClosedDescriptorError` for what has no descriptor, `OSError` for what
-    the system refuses.
+    `obj` is a file, a socket, a descriptor number, anything with ``fileno()``, or on Windows a
+    `Handle`. Raises `NotADescriptorError` or `ClosedDescriptorError` for what has no descriptor,
+    `OSError` for what the system refuses.
     """
     _sys.backend.set_inheritable(obj, not noinherit)
 

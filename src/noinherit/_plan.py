@@ -5,6 +5,7 @@ Nothing here makes a system call or knows which platform this is.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 
 from .exceptions import (
@@ -14,11 +15,15 @@ from .exceptions import (
     NumberOutOfRangeError,
     NumberTakenError,
     UnknownKeyError,
+    UnsupportedOptionError,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Protocol, TypeAlias
+
+    from ._sys._api import Held
 
     class HasFileno(Protocol):
         """Anything with a descriptor of its own: a file, a socket, a pipe's end."""
@@ -35,7 +40,11 @@ if TYPE_CHECKING:
     Key: TypeAlias = int | str
     Fds: TypeAlias = Mapping[Key, Any] | Mapping[int, Any] | Mapping[str, Any] | Iterable[Any]
 
-_STREAMS = ("stdin", "stdout", "stderr")
+# Keys that no request can have, of descriptors that are not the child's business.
+LIFELINE: Key = ""
+REPORT: Key = -1
+PRIVATE = (LIFELINE, REPORT)
+STREAMS = ("stdin", "stdout", "stderr")
 
 
 class Entry:
@@ -50,7 +59,12 @@ class Entry:
 
 
 class Handle(int):
-    """A raw Windows handle, as opposed to a descriptor number; the handle stays its owner's."""
+    """A raw Windows handle, as opposed to a descriptor number; the handle stays its owner's.
+
+    As a value of ``fds`` it reaches a Python child as `InheritedFd.handle`, and any other by
+    ``fd_arg(key, "{handle}")``. `set_noinherit` and `get_noinherit` take it, too. Elsewhere than on
+    Windows it raises `NotADescriptorError`.
+    """
 
     __slots__ = ()
 
@@ -97,7 +111,9 @@ def descriptor(value: Any, key: Key | None = None) -> int:
     Raises `NotADescriptorError` and `ClosedDescriptorError`, both naming `key` and `value`.
     """
     number: object
-    if isinstance(value, int) and not isinstance(value, (bool, Handle)):
+    if type(value) is int:
+        number = value
+    elif isinstance(value, int) and not isinstance(value, (bool, Handle)):
         number = int(value)
     else:
         try:
@@ -114,14 +130,23 @@ def descriptor(value: Any, key: Key | None = None) -> int:
 
 
 def plan(
-    fds: Fds, *, pass_fds: Iterable[int] = (), redirected: Iterable[int] = (), limit: int
+    fds: Fds,
+    *,
+    pass_fds: Iterable[int] = (),
+    redirected: Iterable[int] = (),
+    first: Iterable[Key] = (),
+    limit: int,
 ) -> list[Entry]:
     """Return what the child is to hold besides the standard streams, one `Entry` a number.
 
-    `redirected` are the standard streams that ``stdin=``, ``stdout=`` and ``stderr=`` set;
-    `limit` is the first number that no descriptor can have.
+    `redirected` are the standard streams that ``stdin=``, ``stdout=`` and ``stderr=`` set; `first`
+    are names that get the numbers from 3 up, in this order; `limit` is the first number that no
+    descriptor can have.
     """
-    claims: dict[int, str] = {number: f"{_STREAMS[number]}=" for number in redirected}
+    places: dict[Key, int] = {}
+    for number, key in enumerate(first, 3):
+        places.setdefault(key, number)
+    claims: dict[int, Key | None] = dict.fromkeys(redirected)
     entries: list[Entry] = []
     names: list[tuple[str, Any]] = []
 
@@ -129,14 +154,18 @@ def plan(
         if not 0 <= number < limit:
             raise NumberOutOfRangeError(key, shown(value), limit)
         if number in claims:
-            raise NumberTakenError(key, shown(value), number, claims[number])
-        claims[number] = f"fds[{key!r}]"
+            other = claims[number]
+            claimant = f"{STREAMS[number]}=" if other is None else f"fds[{other!r}]"
+            raise NumberTakenError(key, shown(value), number, claimant)
+        claims[number] = key
         entries.append(Entry(key, number, value))
 
-    if isinstance(fds, Mapping):
+    if isinstance(fds, (dict, Mapping)):  # an abstract class takes longer to tell
         for key, value in fds.items():
             if type(key) is int:
                 claim(key, key, value)
+            elif isinstance(key, str) and key in places:
+                claim(key, places[key], value)
             elif isinstance(key, str) and key:
                 names.append((key, value))
             else:
@@ -157,38 +186,83 @@ def plan(
     return entries
 
 
-def check_references(args: object, env: object, entries: Iterable[Entry]) -> None:
-    """Raise `UnknownKeyError` for an `fd_arg` that names none of `entries`."""
+def private(key: Key, value: HasFileno, entries: Iterable[Entry], limit: int) -> Entry:
+    """Return an entry beside `entries` under a `PRIVATE` key: at its own number if that is free."""
+    taken = {entry.number for entry in entries}
+    number = descriptor(value)
+    if number in taken or not 2 < number < limit:
+        number = next(free for free in itertools.count(3) if free not in taken)
+    if number >= limit:
+        raise NumberOutOfRangeError(key, shown(value), limit)
+    return Entry(key, number, value)
+
+
+def check_unmoved(entries: Iterable[Entry], option: str, value: object) -> None:
+    """Raise `UnsupportedOptionError` for `option` if one of `entries` gets another number."""
+    for entry in entries:
+        if entry.number != descriptor(entry.value, entry.key):
+            raise UnsupportedOptionError(
+                option,
+                shown(value),
+                "takes the standard library's engine here, which cannot renumber descriptors; "
+                f"fds[{entry.key!r}] would have to be {entry.number} in this process, too",
+            )
+
+
+def check_references(
+    args: object, env: object, entries: Iterable[Entry], has_number: Callable[[Any], bool]
+) -> None:
+    """Raise for an `fd_arg` that names none of `entries`, or one that will have no number."""
     places: list[object] = list(args) if isinstance(args, (list, tuple)) else [args]
-    if isinstance(env, Mapping):
+    if env is not None and not hasattr(env, "keys"):
+        raise TypeError(f"env must be a mapping or None, not {type(env).__name__}")
+    if env is not None and isinstance(env, Mapping):
         places.extend(env.values())
     wanted = [place.key for place in places if isinstance(place, FdArg)]
     if wanted:
-        known = {entry.key for entry in entries}
+        known = {entry.key: entry.value for entry in entries}
         for key in wanted:
             if key not in known:
                 raise UnknownKeyError(key)
+            if not has_number(known[key]):
+                reason = "sockets have no number in a child here; inherited() gives them to it"
+                raise UnsupportedOptionError(f"fd_arg({key!r})", shown(known[key]), reason)
+
+
+def resolve(word: Any, given: Mapping[Key, Held]) -> Any:
+    """Return `word`, or what stands for it if it is an `fd_arg`."""
+    if isinstance(word, FdArg):
+        held = given[word.key]
+        return word.template.format(held.number, handle=held.handle)
+    return word
+
+
+def resolve_args(args: Any, given: Mapping[Key, Held]) -> Any:
+    """Return `args` with every `fd_arg` resolved."""
+    if isinstance(args, (list, tuple)) and any(isinstance(word, FdArg) for word in args):
+        return [resolve(word, given) for word in args]
+    return args
 
 
 def remap(table: Mapping[int, int], actions: Actions) -> None:
     """Tell `actions` how a child comes to hold exactly `table`, {number: source}, above 2.
 
-    Standard streams that are no key of `table` are left alone. The order makes it right
-    without a search for cycles:
+    Standard streams that are no key of `table` are left alone. As many numbers from 3 up as there
+    are descriptors are the low ones, and there is a place for each among them:
 
     1. A source that sits where step 2 writes is first copied above all of that. A source that is
        its own target is one of those, so the copy back also clears its close-on-exec flag.
-    2. Sources are copied to the lowest numbers, in the order of their targets.
-    3. Everything above them is closed in one go: strays, sources, and step 1's copies.
-    4. Counting from the last, each is copied up to its number. A target is never below its place
-       in line, so nothing is overwritten that is still to be copied. What is left over is closed.
+    2. Sources are copied to their targets; those with a high target to a low number that is free.
+    3. Everything above the low numbers is closed in one go: strays, sources, and step 1's copies.
+    4. What has a high target is moved there. No source is left that it could overwrite.
 
     The work does not grow with the numbers, only with how many there are.
     """
-    high = sorted(number for number in table if number > 2)
-    low = 3 + len(high)
-    place = {number: number for number in table if number <= 2}
-    place.update(zip(high, range(3, low), strict=True))
+    low = 3 + sum(number > 2 for number in table)
+    far = [number for number in table if number >= low]
+    free = (number for number in range(3, low) if number not in table)
+    place = {number: number for number in table if number < low}
+    place.update(zip(far, free, strict=True))
 
     sources = set(table.values())
     written = set(place.values())
@@ -203,9 +277,6 @@ def remap(table: Mapping[int, int], actions: Actions) -> None:
     for number, position in place.items():
         actions.dup2(copies.get(table[number], table[number]), position)
     actions.closefrom(low)
-    for number in reversed(high):
-        if place[number] != number:
-            actions.dup2(place[number], number)
-    for position in range(3, low):
-        if position not in table:
-            actions.close(position)
+    for number in far:
+        actions.dup2(place[number], number)
+        actions.close(place[number])

@@ -11,9 +11,11 @@ from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any, AnyStr, Literal, TypeAlias, overload
 
+    from . import _listen
+    from ._lifeline import Lifeline
     from ._sys._api import Held, Words
 
     _Word: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes] | _plan.FdArg
@@ -40,7 +42,9 @@ class Process(_Popen["AnyStr"]):
     """
 
     _held: Sequence[Held] = ()
+    _lifeline: Lifeline | None = None
     _standard_engine: str | None = None
+    _trampoline: _listen.Trampoline | None = None
 
     def __init__(
         self,
@@ -63,33 +67,64 @@ class Process(_Popen["AnyStr"]):
         pass_fds: Iterable[int] = (),
         *,
         fds: _plan.Fds = (),
+        lifeline: bool = False,
+        listen_fds: Iterable[_plan.Key] = (),
         **options: Any,
     ) -> None:
         backend = _sys.backend
-        if not isinstance(args, (str, bytes, os.PathLike, list, tuple)):
+        if not isinstance(args, (list, tuple, str, bytes, os.PathLike)):
             args = list(args)
         pass_fds = tuple(pass_fds)
-        entries = _plan.plan(
-            fds,
-            pass_fds=pass_fds,
-            redirected=[n for n, to in enumerate((stdin, stdout, stderr)) if to is not None],
-            limit=backend.limit(),
-        )
-        _plan.check_references(args, env, entries)
-        for name, stream in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
-            backend.check_stream(name, stream)
+        listen_fds = tuple(listen_fds)
+        if listen_fds and not backend.SPEAKS_LISTEN_FDS:
+            reason = "systemd's protocol is for POSIX; here, inherited() has them by the same keys"
+            raise UnsupportedOptionError("listen_fds", repr(list(listen_fds)), reason)
+        redirected = {n: to for n, to in enumerate((stdin, stdout, stderr)) if to is not None}
+        entries: list[_plan.Entry] = []
+        if fds != () or pass_fds:
+            entries = _plan.plan(
+                fds,
+                first=listen_fds,
+                pass_fds=pass_fds,
+                redirected=redirected,
+                limit=backend.limit(),
+            )
+        if listen_fds:
+            from . import _listen  # noqa: PLC0415 -- few need it, and import noinherit is to be cheap
+
+            _listen.check(listen_fds, entries)
+        _plan.check_references(args, env, entries, backend.has_number)
+        for number, stream in redirected.items():
+            backend.check_stream(_plan.STREAMS[number], stream)
+            if not isinstance(stream, int):
+                _plan.descriptor(stream)  # Popen takes a closed socket's -1 for PIPE
         considered = {
             "preexec_fn": preexec_fn,
             "cwd": cwd,
             "start_new_session": start_new_session,
             **options,
         }
-        self._standard_engine = backend.needs_standard_engine(considered)
-        if self._standard_engine is not None:
-            _check_unmoved(entries, self._standard_engine, considered[self._standard_engine])
-        if entries and not (close_fds or pass_fds):
+        self._standard_engine = engine_for = backend.needs_standard_engine(considered)
+        if (entries or lifeline) and not (close_fds or pass_fds):
             raise UnsupportedOptionError("close_fds", "False", "fds asks for an exact table")
-        with backend.hold(entries) as self._held:
+        held: list[Held] = []
+        opened: dict[_plan.Key, Lifeline | _listen.Trampoline] = {}
+        try:
+            if lifeline:
+                from ._lifeline import Lifeline  # noqa: PLC0415 -- likewise
+
+                self._lifeline = Lifeline()
+                opened[_plan.LIFELINE] = self._lifeline
+            if listen_fds:
+                self._trampoline = _listen.Trampoline(listen_fds)
+                opened[_plan.REPORT] = self._trampoline
+            for key, owner in opened.items():
+                entries.append(_plan.private(key, owner.theirs, entries, backend.limit()))
+            if engine_for is not None:
+                _plan.check_unmoved(entries, engine_for, considered[engine_for])
+            if entries:
+                backend.hold(entries, held)
+                self._held = held
             super().__init__(
                 args,  # type: ignore[arg-type]  # its FdArgs are replaced on the way
                 bufsize,
@@ -110,7 +145,17 @@ class Process(_Popen["AnyStr"]):
                 pass_fds,
                 **options,
             )
+        except BaseException:
+            for owner in opened.values():
+                owner.close()
+            raise
+        finally:
+            for owner in opened.values():
+                owner.theirs.close()
+            backend.release(held)
         self._held = ()
+        if self._trampoline is not None:
+            self._trampoline.finish(self)
 
     def _execute_child(
         self,
@@ -142,17 +187,34 @@ class Process(_Popen["AnyStr"]):
             if stream != -1
         }
 
+        trampoline = self._trampoline
+        around = None
+        if trampoline is not None:
+            around = trampoline.around(
+                executable,
+                shell=shell,
+                restore_signals=restore_signals,
+                report=given[_plan.REPORT].number,
+            )
+            executable, shell = None, False
+
         def words() -> Words:
-            self.args = _resolve_args(args, given)
+            command = args
+            if given:  # else there is nothing that an fd_arg could stand for
+                command = self.args = _plan.resolve_args(args, given)
             resolved = env
             if env is not None:
-                resolved = {name: _resolve(env[name], given) for name in env.keys()}  # noqa: SIM118 -- it is what dict() asks of a mapping
+                resolved = {name: _plan.resolve(env[name], given) for name in env.keys()}  # noqa: SIM118 -- it is what dict() asks of a mapping
             added = {}
-            if given:
-                added[_handoff.VARIABLE] = _handoff.encode(map(backend.record, given.values()))
-            return self.args, resolved, added
+            told = [each for key, each in given.items() if key not in _plan.PRIVATE]
+            if told:
+                added[_handoff.VARIABLE] = _handoff.encode(map(backend.row, told))
+            if trampoline is not None and around is not None:
+                added.update(trampoline.variables)
+                command = around(self.args, resolved)
+            return command, resolved, added
 
-        if self._standard_engine is not None or not close_fds:
+        if self._standard_engine is not None or not (close_fds or given):
             resolved, own_env, added = words()
             if added:
                 own_env = {**(os.environ if own_env is None else own_env), **added}
@@ -194,15 +256,17 @@ class Process(_Popen["AnyStr"]):
             if handle is not None:
                 self._handle = handle
         finally:
-            self._close_pipe_fds(*pipes)
+            if streams:
+                self._close_pipe_fds(*pipes)
 
     def _make_inheritable(self, handle: int) -> int:
         # Popen's own makes the child's ends inheritable here, for every thread's children to take.
         return _sys.backend.private_copy(handle)
 
-    if not hasattr(subprocess.Popen, "_on_error_fd_closer"):
-
-        def _get_handles(self, stdin: Any, stdout: Any, stderr: Any) -> tuple[Any, ...]:
+    def _get_handles(self, stdin: Any, stdout: Any, stderr: Any) -> tuple[Any, ...]:
+        if stdin is stdout is stderr is None:
+            return -1, -1, -1, -1, -1, -1  # Popen gets there by way of a context manager
+        if not hasattr(subprocess.Popen, "_on_error_fd_closer"):
             # Python 3.10 forgets the pipes it has made when a later one cannot be had, so all are
             # made once for practice. What another thread opens in between is what remains.
             with contextlib.ExitStack() as practice:
@@ -212,7 +276,7 @@ class Process(_Popen["AnyStr"]):
                             practice.callback(os.close, end)
                     elif stream == subprocess.DEVNULL:
                         practice.enter_context(open(os.devnull, "rb"))  # noqa: PTH123 -- no path
-            return super()._get_handles(stdin, stdout, stderr)
+        return super()._get_handles(stdin, stdout, stderr)
 
     def _wait(self, timeout: float | None) -> int:
         if timeout is not None and timeout > 0 and self.returncode is None:
@@ -223,29 +287,29 @@ class Process(_Popen["AnyStr"]):
                 raise subprocess.TimeoutExpired(self.args, timeout)
         return super()._wait(timeout)
 
+    def wait_released(self, timeout: float | None = None) -> int:
+        """Wait until the child and all its heirs are gone; return the child's exit status.
 
-def _check_unmoved(entries: Iterable[_plan.Entry], option: str, value: object) -> None:
-    for entry in entries:
-        if entry.number != _plan.descriptor(entry.value, entry.key):
-            raise UnsupportedOptionError(
-                option,
-                _plan.shown(value),
-                "takes the standard library's engine here, which cannot renumber descriptors; "
-                f"fds[{entry.key!r}] would have to be {entry.number} in this process, too",
-            )
+        For a child that was started with ``lifeline=True``. Its heirs are the processes that
+        inherited the lifeline from it, and from one another: those it started without closing what
+        it did not know. Raises `subprocess.TimeoutExpired` after `timeout` seconds,
+        `UnsupportedOptionError` if there is no lifeline, and `OSError` with ``EBADF`` after the end
+        of a ``with`` block, which closes it.
+        """
+        if self._lifeline is None:
+            raise UnsupportedOptionError("lifeline", "False", "wait_released() waits on it")
+        try:
+            # The child may have let go of it, or is gone a moment later than what it held.
+            return self.wait(self._lifeline.wait(timeout))
+        except (TimeoutError, subprocess.TimeoutExpired):
+            raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
 
-
-def _resolve(word: Any, given: Mapping[_plan.Key, Held]) -> Any:
-    if isinstance(word, _plan.FdArg):
-        held = given[word.key]
-        return word.template.format(held.number, handle=held.handle)
-    return word
-
-
-def _resolve_args(args: Any, given: Mapping[_plan.Key, Held]) -> Any:
-    if isinstance(args, (list, tuple)) and any(isinstance(word, _plan.FdArg) for word in args):
-        return [_resolve(word, given) for word in args]
-    return args
+    def __exit__(self, *exception: object) -> None:
+        try:
+            super().__exit__(*exception)  # type: ignore[arg-type]  # as it was given
+        finally:
+            if self._lifeline is not None:
+                self._lifeline.close()
 
 
 if TYPE_CHECKING:
@@ -281,13 +345,21 @@ def spawn_with(args: Args, *, fds: _plan.Fds = (), **popen_options: Any) -> Proc
     `fds` is a mapping or an iterable. A key that is an `int` is the number in the child; a `str`
     is a name, which gets the lowest free number from 3 up and is published to the child (see
     `noinherit.inherited`). An iterable means "under the number it has here". Values are descriptor
-    numbers, files, sockets, or anything with ``fileno()``. They stay the caller's: they are
-    neither closed nor is any flag of theirs changed, not even for a moment.
+    numbers, files, sockets, channels, anything with ``fileno()``, or on Windows a `Handle`. They
+    stay the caller's: they are neither closed nor is any flag of theirs changed, not even for a
+    moment.
 
     `popen_options` are those of `subprocess.Popen`. ``pass_fds`` adds to `fds`. ``close_fds=False``
     contradicts the promise and is refused; options that need code between fork and exec
     (``preexec_fn``, ``user``, ``group``, ``extra_groups``, ``umask``) are taken as long as every
     descriptor keeps its number.
+
+    With ``lifeline=True`` the child gets one more descriptor, for `Process.wait_released`.
+
+    `listen_fds`, an iterable of keys of `fds`, hands those over by systemd's socket activation
+    (:manpage:`sd_listen_fds(3)`), too: they get the numbers from 3 up in the order given, and the
+    child has ``LISTEN_FDS``, ``LISTEN_FDNAMES`` and ``LISTEN_PID``. On POSIX; it takes the start of
+    a Python more, which the call waits for.
 
     Returns a `Process`, which is a `subprocess.Popen`. Raises a
     `noinherit.exceptions.RequestError`, before anything is created, for a request that cannot be
@@ -296,85 +368,3 @@ def spawn_with(args: Args, *, fds: _plan.Fds = (), **popen_options: Any) -> Proc
     if not popen_options.get("close_fds", True):
         raise UnsupportedOptionError("close_fds", "False", "spawn_with gives an exact table")
     return Process(args, fds=fds, **popen_options)
-
-
-if TYPE_CHECKING:
-
-    @overload
-    def run_with(
-        args: Args,
-        *,
-        fds: _plan.Fds = ...,
-        input: str | None = ...,
-        capture_output: bool = ...,
-        timeout: float | None = ...,
-        check: bool = ...,
-        text: Literal[True],
-        **popen_options: Any,
-    ) -> subprocess.CompletedProcess[str]: ...
-    @overload
-    def run_with(
-        args: Args,
-        *,
-        fds: _plan.Fds = ...,
-        input: str | None = ...,
-        capture_output: bool = ...,
-        timeout: float | None = ...,
-        check: bool = ...,
-        encoding: str,
-        **popen_options: Any,
-    ) -> subprocess.CompletedProcess[str]: ...
-    @overload
-    def run_with(
-        args: Args,
-        *,
-        fds: _plan.Fds = ...,
-        input: bytes | None = ...,
-        capture_output: bool = ...,
-        timeout: float | None = ...,
-        check: bool = ...,
-        **popen_options: Any,
-    ) -> subprocess.CompletedProcess[bytes]: ...
-
-
-def run_with(
-    args: Args,
-    *,
-    fds: _plan.Fds = (),
-    input: Any = None,  # noqa: A002 -- subprocess.run's name
-    capture_output: bool = False,
-    timeout: float | None = None,
-    check: bool = False,
-    **popen_options: Any,
-) -> subprocess.CompletedProcess[Any]:
-    """Run `args` as `spawn_with` does, wait for it, and return a `subprocess.CompletedProcess`.
-
-    `input`, `capture_output`, `timeout` (seconds) and `check` as for `subprocess.run`, with the
-    same errors: `subprocess.TimeoutExpired` after the child was killed,
-    `subprocess.CalledProcessError` for an exit status other than 0 with ``check=True``.
-    """
-    wanted = {"stdin": "input"} if input is not None else {}
-    if capture_output:
-        wanted.update(stdout="capture_output", stderr="capture_output")
-    for stream, option in wanted.items():
-        if popen_options.get(stream) not in (None, subprocess.PIPE):
-            raise UnsupportedOptionError(option, "...", f"{stream} is given, too")
-        popen_options[stream] = subprocess.PIPE
-    with spawn_with(args, fds=fds, **popen_options) as process:
-        try:
-            stdout, stderr = process.communicate(input, timeout)
-        except subprocess.TimeoutExpired as expired:
-            expired.timeout = timeout or 0.0  # not what was left of it for the last step
-            process.kill()
-            if _sys.backend.OUTPUT_AFTER_KILL:
-                expired.stdout, expired.stderr = process.communicate()
-            else:  # a grandchild may hold the pipes for ever, and what was read is known
-                process.wait()
-            raise
-        except BaseException:  # KeyboardInterrupt, too: the child must not outlive the call
-            process.kill()
-            raise
-    status = process.returncode
-    if check and status:
-        raise subprocess.CalledProcessError(status, process.args, stdout, stderr)
-    return subprocess.CompletedProcess(process.args, status, stdout, stderr)

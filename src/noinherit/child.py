@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import IO, Any, NoReturn
 
+    from ._channel import Channel
     from ._plan import Key
 
 __all__ = ["InheritedFd", "inherited"]
@@ -32,17 +33,18 @@ _LISTEN_FDS_START = 3
 class InheritedFd:
     """Owner of one descriptor that the parent handed over, until someone takes it.
 
-    `socket`, `open` and `detach` pass the ownership on; each works once, and afterwards every
-    method but `close` raises `AlreadyTakenError`.
+    `socket`, `channel`, `open` and `detach` pass the ownership on; each works once, and afterwards
+    every method but `close` raises `AlreadyTakenError`.
     """
 
-    __slots__ = ("_handle", "_number", "key", "kind")
+    __slots__ = ("_handle", "_number", "_shared", "key", "kind")
 
     def __init__(self, key: Key, told: _handoff.Record) -> None:
         self.key = key
         self.kind = told.kind
         self._number = told.number
         self._handle = told.identity
+        self._shared = told.shared
 
     def __repr__(self) -> str:
         state = "taken" if self._number == -1 else self._number
@@ -51,11 +53,11 @@ class InheritedFd:
     def fileno(self) -> int:
         """Return the descriptor's number; it stays owned by this object.
 
-        Raises `NotADescriptorError` for what is a handle only (on Windows: an event, a process).
+        Raises `NotADescriptorError` for what has none: on Windows an event, a process, a socket.
         """
         if self._number == -1:
             raise AlreadyTakenError(self.key)
-        if sys.platform == "win32" and self.kind == "other":
+        if sys.platform == "win32" and self.kind in ("other", "socket"):
             raise NotADescriptorError(self.key, repr(self))
         return self._number
 
@@ -65,10 +67,12 @@ class InheritedFd:
             """Return the raw handle; it stays owned by this object.
 
             It is all there is to an event, a process, or whatever else is not a file or a pipe:
-            the C runtime has no descriptors for those.
+            the C runtime has no descriptors for those. Raises `NotADescriptorError` for a socket.
             """
             if self._number == -1:
                 raise AlreadyTakenError(self.key)
+            if self.kind == "socket":
+                raise NotADescriptorError(self.key, repr(self))
             return Handle(int(self._handle, 16))
 
         def detach_handle(self) -> Handle:
@@ -95,13 +99,35 @@ class InheritedFd:
         """
         import socket  # noqa: PLC0415 -- a child that was handed no socket need not pay for it
 
-        made = socket.socket(fileno=self.fileno())
+        if self._number != -1 and self._shared is not None:
+            made = socket.socket(*self._shared)
+        else:
+            made = socket.socket(fileno=self.fileno())
+        self._number = -1
+        return made
+
+    def channel(self) -> Channel:
+        """Return a `Channel` that owns the descriptor, for an end of `noinherit.socketpair`.
+
+        Raises `OSError` (``ENOTSOCK``) if it is none, and on Windows `NotADescriptorError` for a
+        socket; then it can still be taken otherwise.
+        """
+        from . import _sys  # noqa: PLC0415 -- as above
+        from ._channel import Channel  # noqa: PLC0415 -- as above
+
+        made = Channel(_sys.ends.adopt(self.fileno()))
         self._number = -1
         return made
 
     def open(self, mode: str = "r", **options: Any) -> IO[Any]:
-        """Return a file object that owns the descriptor; arguments as for the built-in `open`."""
-        made: IO[Any] = open(self.fileno(), mode, **options)  # noqa: SIM115, PTH123 -- it is handed to the caller, and a number is no path
+        """Return a file object that owns the descriptor; arguments as for the built-in `open`.
+
+        If it raises, the descriptor can still be taken otherwise.
+        """
+        number = self.fileno()
+        # When the built-in one fails, it may have closed the number, or not.
+        open(number, mode, **{**options, "closefd": False}).close()  # noqa: PTH123 -- a number is no path
+        made: IO[Any] = open(number, mode, **options)  # noqa: SIM115, PTH123 -- it is handed to the caller
         self._number = -1
         return made
 
@@ -111,6 +137,8 @@ class InheritedFd:
             return
         if sys.platform == "win32" and self.kind == "other":
             _winapi.CloseHandle(self.detach_handle())
+        elif self._shared is not None:
+            self.socket().close()
         else:
             os.close(self.detach())
 
@@ -161,7 +189,9 @@ def _from_manifest() -> list[_handoff.Record]:
     text = os.environ.get(_handoff.VARIABLE)
     if text is None:
         return []
-    return list(filter(_is_ours, _handoff.decode(text)))
+    records = _handoff.decode(text)
+    _open_sockets(records)
+    return list(filter(_is_ours, records))
 
 
 if sys.platform == "win32":
@@ -171,6 +201,8 @@ if sys.platform == "win32":
     def _is_ours(told: _handoff.Record) -> bool:
         """Return whether what is told is what this process was given."""
         try:
+            if told.kind == "socket":
+                return told.shared is not None
             if told.kind != "other":
                 return f"{msvcrt.get_osfhandle(told.number):x}" == told.identity
             # It has no number to be compared; but what was passed on is inheritable, and neither
@@ -186,11 +218,25 @@ if sys.platform == "win32":
         except OSError:  # what an unknown type is, too
             return False
 
+    def _open_sockets(records: list[_handoff.Record]) -> None:
+        """Open those that are sockets: only now can they be kept from children of this process."""
+        sockets = [told for told in records if told.kind == "socket"]
+        if sockets:
+            from ._sys import _sockets  # noqa: PLC0415 -- only who was handed one pays for it
+
+            opened = _sockets.open_letterbox(told.identity for told in sockets)
+            for told in sockets:
+                told.shared = opened.get(told.identity)
+
     def _keep(inherited: InheritedFd) -> None:
         """Keep it from children of this process."""
-        os.set_handle_inheritable(inherited.handle(), False)
+        if inherited.kind != "socket":
+            os.set_handle_inheritable(inherited.handle(), False)
 
 else:
+
+    def _open_sockets(records: list[_handoff.Record]) -> None:
+        """Do nothing: a socket is a descriptor like another."""
 
     def _is_ours(told: _handoff.Record) -> bool:
         """Return whether what is told is what this process was given."""

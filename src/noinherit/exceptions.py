@@ -9,12 +9,14 @@ from __future__ import annotations
 
 __all__ = [
     "AlreadyTakenError",
+    "AuditUnsupportedError",
     "ClosedDescriptorError",
     "InvalidKeyError",
     "MalformedManifestError",
     "NoinheritError",
     "NotADescriptorError",
     "NotInheritedError",
+    "NotInstalledError",
     "NumberOutOfRangeError",
     "NumberTakenError",
     "RequestError",
@@ -145,6 +147,18 @@ class UnknownStrategyError(NoinheritError, ValueError):
         return f"NOINHERIT_STRATEGY={self.name}: available here: {', '.join(self.available)}"
 
 
+class AuditUnsupportedError(NoinheritError):
+    """`audit` was asked for another process, into which this platform lets nobody look."""
+
+    def __init__(self, pid: int, platform: str) -> None:
+        self.pid = pid
+        self.platform = platform
+        super().__init__(pid, platform)
+
+    def __str__(self) -> str:
+        return f"process {self.pid}: on {self.platform} only the own process can be audited"
+
+
 class NotInheritedError(NoinheritError, KeyError):
     """`inherited` was asked for a key that the parent did not hand over."""
 
@@ -154,6 +168,13 @@ class NotInheritedError(NoinheritError, KeyError):
 
     def __str__(self) -> str:
         return f"no descriptor was handed over under {self.key!r}"
+
+
+class NotInstalledError(NoinheritError, RuntimeError):
+    """`uninstall` was called more often than `install`."""
+
+    def __str__(self) -> str:
+        return "noinherit.install() is not in force"
 
 
 class AlreadyTakenError(NoinheritError):

@@ -4,10 +4,13 @@
 ``test_subprocess`` and ``test_asyncio.test_subprocess``. The exit status is 0 if exactly the tests
 listed in `INSIDES` fail, besides those that fail with `subprocess.Popen` on this system, too. A
 listed test that passes is an error.
+
+``python tests/conformance --install`` does it by `noinherit.install`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import subprocess
 import sys
@@ -27,6 +30,12 @@ if sys.platform == "win32":
     INSIDES = {}
 elif sys.version_info >= (3, 11):
     INSIDES["test__use_vfork"] = "expects _fork_exec to be called"
+INSTALLED = {
+    "test_repr": "expects the class to be called Popen",
+}
+
+
+stock = subprocess.Popen
 
 
 class Popen(noinherit.Process):  # type: ignore[type-arg]  # as generic as Process
@@ -35,23 +44,36 @@ class Popen(noinherit.Process):  # type: ignore[type-arg]  # as generic as Proce
 
 def failures(names: list[str], engine: type[subprocess.Popen[Any]]) -> tuple[set[str], int]:
     """Run the tests `names` and return the ids of those that fail, and how many were run."""
-    subprocess.Popen = engine  # type: ignore[misc,assignment]  # what this program is for
+    with contextlib.ExitStack() as stack:
+        if engine is noinherit.Process:
+            stack.enter_context(noinherit.install())
+        else:
+            subprocess.Popen = engine  # type: ignore[misc,assignment]  # what this program is for
+        return _failures(names, expected=engine is not stock)
+
+
+def _failures(names: list[str], *, expected: bool, again: bool = True) -> tuple[set[str], int]:
     suite = unittest.defaultTestLoader.loadTestsFromNames(names)
     listed = {test.id() for test in flattened(suite) if test.id().rpartition(".")[2] in INSIDES}
     result = unittest.TextTestRunner(verbosity=1).run(suite)
-    failed = {test.id() for test, _ in [*result.failures, *result.errors]}
-    if engine is Popen:
+    unexpected = [*result.failures, *result.errors]
+    failed = {test.id() for test, _ in unexpected}
+    if expected:
         skipped = {test.id() for test, _ in result.skipped}
         failed |= {f"{name} passed although it is listed" for name in listed - failed - skipped}
+    # Wine 8 loses one process in some thousands while it starts, whoever starts it.
+    lost = {test.id().partition(" ")[0] for test, trace in unexpected if "WinError 1359" in trace}
+    if lost and again:
+        failed = {each for each in failed if each.partition(" ")[0] not in lost}
+        failed |= _failures(sorted(lost), expected=expected, again=False)[0]
     return failed, result.testsRun
 
 
-def run(names: list[str]) -> int:
+def run(names: list[str], engine: type[subprocess.Popen[Any]]) -> int:
     if importlib.util.find_spec("test.test_subprocess") is None:
         print("This Python was installed without its own tests (Debian: libpython3-testsuite).")
         return 1
-    stock = subprocess.Popen
-    failed, count = failures(names, Popen)
+    failed, count = failures(names, engine)
     listed = {name for name in failed if name.rpartition(".")[2] in INSIDES}
     # Where the system itself is at fault, the standard engine fails, too.
     doubtful = sorted(name for name in failed - listed if " " not in name)
@@ -75,4 +97,10 @@ def flattened(suite: unittest.TestSuite) -> list[unittest.TestCase]:
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:] or list(SUITES)))
+    names = sys.argv[1:]
+    chosen: type[subprocess.Popen[Any]] = Popen
+    if names[:1] == ["--install"]:
+        chosen = noinherit.Process
+        INSIDES.update(INSTALLED)
+        del names[0]
+    sys.exit(run(names or list(SUITES), chosen))

@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     from . import _api
 
     backend: _api.Backend
+    ends: _api.Ends
+    loops: _api.Loops
     system: _api.System
+    watch: _api.Watch
 
 
 def _load_backend() -> _api.Backend:
@@ -21,6 +24,28 @@ def _load_backend() -> _api.Backend:
         from . import _posix  # noqa: PLC0415 -- likewise
 
         return _posix
+
+
+def _load_ends() -> _api.Ends:
+    if sys.platform == "win32":
+        from . import _pipe_end  # noqa: PLC0415 -- likewise
+
+        return _pipe_end
+    else:
+        from . import _socket_end  # noqa: PLC0415 -- socket costs as much as ctypes
+
+        return _socket_end
+
+
+def _load_loops() -> _api.Loops:
+    if sys.platform == "win32":
+        from . import _loop_windows  # noqa: PLC0415 -- asyncio costs several times as much
+
+        return _loop_windows
+    else:
+        from . import _loop_posix  # noqa: PLC0415 -- likewise
+
+        return _loop_posix
 
 
 if sys.platform != "win32":
@@ -40,8 +65,19 @@ if sys.platform != "win32":
             return _bsd
 
 
+def _load_watch() -> _api.Watch:
+    if sys.platform == "win32":
+        from . import _watch_windows  # noqa: PLC0415 -- only who traces takes it
+
+        return _watch_windows
+    else:
+        from . import _watch_posix  # noqa: PLC0415 -- likewise
+
+        return _watch_posix
+
+
 def __getattr__(name: str) -> object:
-    if name not in ("backend", "system"):
+    if name not in ("backend", "ends", "loops", "system", "watch"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = globals()[f"_load_{name}"]()
     return value

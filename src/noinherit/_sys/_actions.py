@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
 
+from .. import _plan
 from ..exceptions import UnknownStrategyError
 from . import _libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from collections.abc import Mapping
+    from typing import Any
 
 assert sys.platform != "win32"
 
@@ -23,6 +26,9 @@ for _name in ("SIGPIPE", "SIGXFZ", "SIGXFSZ"):
         _libc.sigaddset(_RESTORED, getattr(signal, _name))
 
 
+# What os.environ keeps, encoded already. A test's stand-in for os.environ does not come between, as
+# it does not for subprocess.
+variables: dict[bytes, bytes] = os.environb._data  # type: ignore[attr-defined]  # noqa: SLF001 -- the public ways iterate over it, and fail if it grows
 _HIGHEST = 2**31 - 1
 # Where nothing lists what is open, numbers are tried one after the other; containers may have no
 # limit to speak of.
@@ -36,6 +42,8 @@ class FileActions:
     exact = True
     guarantee = "libc closes all other descriptors in the child, after it was made: nothing races."
     flags = 0
+    # Whether what was compiled for a table is right for the same table later.
+    lasting = True
 
     @staticmethod
     def available() -> bool:
@@ -43,14 +51,13 @@ class FileActions:
         return _libc.posix_spawn_file_actions_addclosefrom_np is not None
 
     def __init__(self) -> None:
-        self.raw = _libc.Opaque()
-        _libc.posix_spawn_file_actions_init(self.raw)
+        raw = _libc.Opaque()
+        _libc.posix_spawn_file_actions_init(raw)
+        self.raw = raw
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        _libc.posix_spawn_file_actions_destroy(self.raw)
+    def __del__(self, destroy: Any = _libc.posix_spawn_file_actions_destroy) -> None:
+        if hasattr(self, "raw"):
+            destroy(self.raw)
 
     def chdir(self, path: bytes) -> None:
         """Change the child's directory."""
@@ -80,6 +87,7 @@ class Scan(FileActions):
         "what is open here is listed and closed in the child; a descriptor that another thread "
         "opens inheritable between the listing and the start of the child slips through."
     )
+    lasting = False
 
     @staticmethod
     def available() -> bool:
@@ -133,9 +141,10 @@ STRATEGIES: tuple[type[FileActions], ...] = tuple(
 
 def strategy() -> type[FileActions]:
     """Return the strategy that ``NOINHERIT_STRATEGY`` asks for, else the best one here."""
-    name = os.environ.get("NOINHERIT_STRATEGY")
-    if not name:
+    value = variables.get(b"NOINHERIT_STRATEGY")
+    if not value:
         return STRATEGIES[0]
+    name = os.fsdecode(value)
     for kind in STRATEGIES:
         if kind.name == name:
             return kind
@@ -148,8 +157,9 @@ class Attributes:
     def __init__(
         self, flags: int, restore_signals: bool, start_new_session: bool, process_group: int
     ) -> None:
-        self.raw = _libc.Opaque()
-        _libc.posix_spawnattr_init(self.raw)
+        raw = _libc.Opaque()
+        _libc.posix_spawnattr_init(raw)
+        self.raw = raw
         if restore_signals:
             flags |= _libc.POSIX_SPAWN_SETSIGDEF
             _libc.posix_spawnattr_setsigdefault(self.raw, _RESTORED)
@@ -162,11 +172,33 @@ class Attributes:
             _libc.posix_spawnattr_setpgroup(self.raw, process_group)
         _libc.posix_spawnattr_setflags(self.raw, flags)
 
-    def __enter__(self) -> Self:
-        return self
+    def __del__(self, destroy: Any = _libc.posix_spawnattr_destroy) -> None:
+        if hasattr(self, "raw"):
+            destroy(self.raw)
 
-    def __exit__(self, *_: object) -> None:
-        _libc.posix_spawnattr_destroy(self.raw)
+
+# Children of one program tend to be alike. Whoever spawns keeps what it uses alive; libc only reads
+# it, so threads can share it.
+attributes = functools.lru_cache(maxsize=16)(Attributes)
+
+
+def compiled(
+    kind: type[FileActions], table: Mapping[int, int], directory: bytes | None
+) -> FileActions:
+    """Return how a child comes to hold exactly `table`, {number: source}, in `directory`."""
+    compiler = _compiled if kind.lasting else _compiled.__wrapped__
+    return compiler(kind, tuple(table.items()), directory)  # type: ignore[arg-type]  # mypy asks the instances for __hash__
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(
+    kind: type[FileActions], table: tuple[tuple[int, int], ...], directory: bytes | None
+) -> FileActions:
+    actions = kind()
+    if directory is not None:
+        actions.chdir(directory)
+    _plan.remap(dict(table), actions)
+    return actions
 
 
 def limit() -> int:

@@ -4,26 +4,50 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    import asyncio
+    import subprocess
+    from collections.abc import (
+        Callable,
+        Collection,
+        Hashable,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from contextlib import AbstractContextManager
+    from types import FrameType
     from typing import Any, Protocol, TypeAlias
 
-    from .._handoff import Record
+    from typing_extensions import Buffer
+
+    from .._audit import Descriptor
+    from .._channel import Channel
+    from .._handoff import Row
     from .._plan import Entry
 
     # Arguments, environment (None: this process's) and what is put on top of it.
     Words: TypeAlias = tuple[Any, "Mapping[Any, Any] | None", Mapping[str, str]]
+    # The arguments of a call, by position and by keyword.
+    Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+    # Where a function is found, its name, whether it may wait for something, and what tells from
+    # its result and arguments which descriptors it may have made inheritable.
+    Maker: TypeAlias = tuple[Any, str, bool, Callable[..., Iterable[int]]]
 
 
 class Held:
-    """A copy of one descriptor that a child is to get: ours alone, so nobody else can close it."""
+    """A copy of one descriptor that a child is to get.
 
-    __slots__ = ("copy", "handle", "key", "number")
+    It is ours alone, so nobody else can close it; where there can be none, it is the original.
+    """
 
-    def __init__(self, entry: Entry, copy: int) -> None:
+    __slots__ = ("copy", "handle", "key", "number", "ours")
+
+    def __init__(self, entry: Entry, copy: int, *, ours: bool = True) -> None:
         self.key = entry.key
         self.number = entry.number
         self.copy = copy
+        self.ours = ours
         # What the child will know it by; on Windows, only the start of the child tells.
         self.handle = entry.number
 
@@ -56,14 +80,24 @@ if TYPE_CHECKING:
 
         # Whether communicate() gathers output in threads, which have it only when the child ended.
         OUTPUT_AFTER_KILL: bool
+        # How people write a descriptor's number, or a handle.
+        NUMBER_FORMAT: str
+        # Whether there are programs that understand systemd's socket activation.
+        SPEAKS_LISTEN_FDS: bool
 
         def limit(self) -> int:
             """Return the first number that no descriptor of a child can have."""
 
-        def hold(self, entries: Iterable[Entry]) -> AbstractContextManager[list[Held]]:
-            """Hold a copy of every entry's descriptor for as long as the context lasts."""
+        def hold(self, entries: Sequence[Entry], held: list[Held]) -> None:
+            """Put a copy of every entry's descriptor into `held`, as far as it comes."""
 
-        def record(self, held: Held) -> Record:
+        def release(self, held: Iterable[Held]) -> None:
+            """Close the copies."""
+
+        def has_number(self, value: Any) -> bool:
+            """Return whether the child will know `value` by a number."""
+
+        def row(self, held: Held) -> Row:
             """Return what the manifest tells the child about `held`."""
 
         def needs_standard_engine(self, options: Mapping[str, Any]) -> str | None:
@@ -115,8 +149,20 @@ if TYPE_CHECKING:
         def set_noinherit_all(self, keep: Iterable[Any]) -> None:
             """Make everything open above 2, but `keep`, non-inheritable."""
 
+        def audit(self, pid: int | None) -> list[Descriptor]:
+            """Return what `pid`, or this process, holds open."""
+
         def describe(self) -> Description:
             """Return what this platform and its libc can do."""
+
+    class Event(Protocol):
+        """Owner of a descriptor."""
+
+        def fileno(self) -> int:
+            """Return its number."""
+
+        def close(self) -> None:
+            """Close it."""
 
     class System(Protocol):
         """What differs between POSIX systems beyond what can be probed."""
@@ -126,5 +172,108 @@ if TYPE_CHECKING:
         def wait_for_exit(self, pid: int, timeout: float) -> bool | None:
             """See `Backend.wait_for_exit`."""
 
+        def name_of(self, number: int) -> str:
+            """Return the path or the like of a descriptor of this process, or nothing."""
+
+        def audit_other(self, pid: int) -> list[Descriptor]:
+            """Return what another process holds open."""
+
+        def exit_event(self, pid: int) -> Event | None:
+            """Return an owner of a descriptor that can be read when `pid` has ended, or None."""
+
         def set_noinherit_range(self, first: int, last: int) -> bool:
             """Make everything open from `first` to `last` non-inheritable; False if it can't be."""
+
+    class End(Protocol):
+        """One end of a duplex byte stream; its owner closes it."""
+
+        def fileno(self) -> int:
+            """Return its descriptor's number."""
+
+        def recv(self, bufsize: int, /) -> bytes:
+            """See `Channel.recv`."""
+
+        def recv_into(self, buffer: Buffer, nbytes: int = 0, /) -> int:
+            """See `Channel.recv_into`."""
+
+        def send(self, data: Buffer, /) -> int:
+            """See `Channel.send`."""
+
+        def sendall(self, data: Buffer, /) -> None:
+            """See `Channel.sendall`."""
+
+        def half_close(self) -> None:
+            """See `Channel.shutdown`."""
+
+        def settimeout(self, value: float | None, /) -> None:
+            """See `Channel.settimeout`."""
+
+        def gettimeout(self) -> float | None:
+            """See `Channel.gettimeout`."""
+
+        def interrupt(self) -> None:
+            """Make the calls that are under way in other threads return or raise."""
+
+        def close(self) -> None:
+            """Close the descriptor; nobody is using it."""
+
+    class Ends(Protocol):
+        """How channels are made here: a module of this package."""
+
+        def pair(self) -> tuple[End, End]:
+            """Return two connected ends; the second is fit for an unaware child."""
+
+        def adopt(self, number: int) -> End:
+            """Return an owner of the end that is open as `number`; `OSError` if it is none."""
+
+    class Watch(Protocol):
+        """What the tracer looks at here; *numbers* are handle values on Windows."""
+
+        # Audit events before a start; where among their arguments the program and its words are.
+        STARTS: dict[str, int | None]
+
+        def identity(self, number: int) -> Hashable | None:
+            """Return what tells it from another of that number; None if it isn't inheritable."""
+
+        def exposed(self) -> dict[int, Hashable]:
+            """Return what any child would be given now, but the standard streams."""
+
+        def describe(self, numbers: Collection[int]) -> list[Descriptor]:
+            """Return what is open under `numbers`."""
+
+        def takes(
+            self, event: str, caller: FrameType, call: Call | None
+        ) -> Callable[[int], bool] | None:
+            """Return what tells of an inheritable number whether a child takes it unlisted.
+
+            `event` was raised for the child in `caller`; `call` is how one of `starters` was
+            called. None if the child is given nothing but what was listed.
+            """
+
+        def around_fork(self, acquire: Callable[[], object], release: Callable[[], object]) -> None:
+            """Have a lock held by the thread that forks, and let go of on both sides."""
+
+        def starters(self) -> Iterator[tuple[Any, str]]:
+            """Yield functions whose arguments `takes` has to know."""
+
+        def makers(self) -> Iterator[Maker]:
+            """Yield functions that can make a descriptor inheritable."""
+
+    class Loops(Protocol):
+        """What asyncio needs to be told here: a module of this package."""
+
+        def pipe(self, *, to_child: bool) -> tuple[Any, AbstractContextManager[Any]]:
+            """Return our end, for ``connect_read_pipe`` or its like, and the child's."""
+
+        def when_ended(
+            self,
+            loop: asyncio.AbstractEventLoop,
+            process: subprocess.Popen[bytes],
+            callback: Callable[[], None],
+        ) -> Callable[[], None]:
+            """Have `loop` call `callback` when `process` has ended; return what forgets it."""
+
+        async def open_channel(
+            self, channel: Channel, limit: int
+        ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            """See `noinherit.aio.open_channel`."""

@@ -8,6 +8,12 @@ import select
 import sys
 import time
 
+from ..exceptions import AuditUnsupportedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .._audit import Descriptor
+
 assert sys.platform not in ("linux", "win32")
 
 NEEDS_ABSOLUTE_PROGRAM = False
@@ -22,12 +28,7 @@ def wait_for_exit(pid: int, timeout: float) -> bool | None:
     except OSError:
         return None
     with contextlib.closing(queue):
-        exits = select.kevent(
-            pid,
-            filter=select.KQ_FILTER_PROC,
-            flags=select.KQ_EV_ADD | select.KQ_EV_ONESHOT,
-            fflags=select.KQ_NOTE_EXIT,
-        )
+        exits = _exits(pid)
         deadline = time.monotonic() + timeout
         try:
             while not (events := queue.control([exits], 1, min(timeout, _LONGEST_WAIT))):
@@ -42,6 +43,39 @@ def wait_for_exit(pid: int, timeout: float) -> bool | None:
             code = events[0].data  # where there is room for an event, errors are events
         # It has ended already, and whoever asked will reap it; or there is nothing to wait on.
         return True if code == errno.ESRCH else None
+
+
+def name_of(number: int) -> str:
+    """Return nothing: what there is differs from one BSD to the next."""
+    return ""
+
+
+def audit_other(pid: int) -> list[Descriptor]:
+    """Refuse: other processes are not looked into here."""
+    raise AuditUnsupportedError(pid, sys.platform)
+
+
+def _exits(pid: int) -> select.kevent:
+    return select.kevent(
+        pid,
+        filter=select.KQ_FILTER_PROC,
+        flags=select.KQ_EV_ADD | select.KQ_EV_ONESHOT,
+        fflags=select.KQ_NOTE_EXIT,
+    )
+
+
+def exit_event(pid: int) -> select.kqueue | None:
+    """Return a kqueue, which can be read when `pid` has ended; None without one."""
+    try:
+        queue = select.kqueue()
+    except OSError:
+        return None
+    try:
+        queue.control([_exits(pid)], 0)
+    except OSError:  # it has ended already, or there is nothing to wait on: a thread finds out
+        queue.close()
+        return None
+    return queue
 
 
 def set_noinherit_range(first: int, last: int) -> bool:

@@ -11,7 +11,7 @@ from . import _structs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from typing_extensions import Self
@@ -147,7 +147,9 @@ def create(
     creationflags: int,
     startup: _structs.STARTUPINFOW,
     attributes: Attributes,
+    prepare: Callable[[int], None] | None = None,
 ) -> tuple[int, Any]:
+    """Start the child; `prepare` is called with its process id before it runs."""
     # The nominal parent's own environment and directory would be taken otherwise.
     directory = os.getcwd() if cwd is None else os.fsdecode(cwd)
     for text in (program or "", line, directory):
@@ -158,7 +160,12 @@ def create(
     extended = _structs.STARTUPINFOEXW(StartupInfo=startup)
     extended.StartupInfo.cb = ctypes.sizeof(extended)
     created = _structs.PROCESS_INFORMATION()
-    creationflags |= _structs.CREATE_UNICODE_ENVIRONMENT | _structs.EXTENDED_STARTUPINFO_PRESENT
+    flags = (
+        creationflags
+        | _structs.CREATE_UNICODE_ENVIRONMENT
+        | _structs.EXTENDED_STARTUPINFO_PRESENT
+        | (_structs.CREATE_SUSPENDED if prepare else 0)
+    )
     with AttributeList(attributes) as listed:
         extended.lpAttributeList = ctypes.addressof(listed.raw)
         try:
@@ -168,16 +175,21 @@ def create(
                 None,
                 None,
                 bool(attributes),
-                creationflags,
+                flags,
                 block,
                 directory,
                 ctypes.byref(extended),
                 ctypes.byref(created),
             )
-        except OSError as error:
-            raise _named(error, program or line, cwd) from None
-        except BaseException:
-            # An interrupt that came while the system was at it: nobody would know of the child.
+            if prepare is not None:
+                prepare(created.dwProcessId)
+                if not creationflags & _structs.CREATE_SUSPENDED:
+                    k32.ResumeThread(created.hThread)
+        except BaseException as error:
+            if isinstance(error, OSError) and not created.hProcess:
+                raise _named(error, program or line, cwd) from None
+            # An interrupt that came while the system was at it, or a child that could not be
+            # prepared: nobody would know of it.
             if created.hProcess:
                 k32.TerminateProcess(created.hProcess, 1)
                 k32.CloseHandle(created.hProcess)

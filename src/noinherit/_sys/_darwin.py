@@ -6,10 +6,31 @@ import sys
 
 assert sys.platform == "darwin"
 
-from ._bsd import set_noinherit_range, wait_for_exit
+import fcntl
+import os
 
-__all__ = ["NEEDS_ABSOLUTE_PROGRAM", "set_noinherit_range", "wait_for_exit"]
+from ._bsd import audit_other, exit_event, set_noinherit_range, wait_for_exit
+
+__all__ = [
+    "NEEDS_ABSOLUTE_PROGRAM",
+    "audit_other",
+    "exit_event",
+    "name_of",
+    "set_noinherit_range",
+    "wait_for_exit",
+]
 
 # posix_spawn with a change of directory and a relative program can start it and yet report that
 # there is none (Rust's standard library avoids it, too).
 NEEDS_ABSOLUTE_PROGRAM = True
+_F_GETPATH = 50  # <sys/fcntl.h>
+_MAXPATHLEN = 1024
+
+
+def name_of(number: int) -> str:
+    """Return the path of a file (:manpage:`fcntl(2)`, ``F_GETPATH``), nothing for another."""
+    try:
+        path = fcntl.fcntl(number, _F_GETPATH, bytes(_MAXPATHLEN))
+    except OSError:
+        return ""
+    return os.fsdecode(path.partition(b"\0")[0])

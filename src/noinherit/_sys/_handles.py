@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from .. import _plan
-from ..exceptions import ClosedDescriptorError, NotADescriptorError, UnsupportedOptionError
+from ..exceptions import ClosedDescriptorError, NotADescriptorError
 from . import _structs
 
 TYPE_CHECKING = False
@@ -22,17 +22,10 @@ assert sys.platform == "win32"
 import msvcrt
 
 from . import _kernel32 as k32
+from ._sockets import is_socket
 
-NO_SOCKETS = (
-    "layered service providers lose sockets that are inherited on Windows; give a pipe instead"
-)
 _STD_HANDLES = (0xFFFFFFF6, 0xFFFFFFF5, 0xFFFFFFF4)  # STD_INPUT_HANDLE and on, (DWORD)-10 …
 _INVALID_HANDLE_VALUE = ctypes.c_void_p(-1).value
-
-
-def is_socket(value: object) -> bool:
-    """Return whether ``fileno()`` of `value` is a SOCKET: also of a server or a transport's."""
-    return hasattr(value, "getsockname") or hasattr(getattr(value, "socket", None), "getsockname")
 
 
 def handle_of(value: Any, key: _plan.Key | None = None) -> int:
@@ -42,8 +35,6 @@ def handle_of(value: Any, key: _plan.Key | None = None) -> int:
         if not 0 < value < 2**63:
             raise NotADescriptorError(key, _plan.shown(value))
         return int(value)
-    if is_socket(value):
-        raise UnsupportedOptionError(f"fds[{key!r}]", _plan.shown(value), NO_SOCKETS)
     number = _plan.descriptor(value, key)
     try:
         handle = msvcrt.get_osfhandle(number)

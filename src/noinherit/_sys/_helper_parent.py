@@ -1,8 +1,9 @@
 """The nominal parent: a process that never runs, from which children inherit instead of from us.
 
 The technique is Raymond Chen's ("Programmatically controlling which handles are inherited by new
-processes in Win32" and "Using a helper process as the parent of a new process", The Old New
-Thing): what must be inheritable is so in the helper only, where nobody calls CreateProcess.
+processes in Win32" and "Additional notes on controlling which handles are inherited by
+CreateProcess", The Old New Thing): what must be inheritable is so in the helper only, where nobody
+calls CreateProcess.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import ctypes
 import sys
 from ctypes import POINTER, c_int32, c_size_t, c_uint32, c_void_p, c_wchar_p
 
-from ._structs import PROCESS_INFORMATION
+from ._structs import PROCESS_INFORMATION, WSAPROTOCOL_INFOW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,10 +21,13 @@ assert sys.platform == "win32"
 # Objects of our own: prototypes set on the shared ctypes.windll would be everybody's.
 _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
 _ntdll = ctypes.WinDLL("ntdll")
+_ws2_32 = ctypes.WinDLL("ws2_32", use_last_error=True)
 
 BOOL = c_int32
 DWORD = c_uint32
 HANDLE = c_void_p
+SOCKET = c_size_t
+INVALID_SOCKET = c_size_t(-1).value
 
 
 def _false_and_last_error(result: int, function: Any, arguments: tuple[Any, ...]) -> int:
@@ -35,6 +38,18 @@ def _false_and_last_error(result: int, function: Any, arguments: tuple[Any, ...]
 
 def _null_and_last_error(result: int | None, function: Any, arguments: tuple[Any, ...]) -> int:
     if not result:
+        raise ctypes.WinError(ctypes.get_last_error())
+    return result
+
+
+def _nonzero_and_last_error(result: int, function: Any, arguments: tuple[Any, ...]) -> int:
+    if result:
+        raise ctypes.WinError(ctypes.get_last_error())  # which WSAGetLastError is another name of
+    return result
+
+
+def _invalid_and_last_error(result: int, function: Any, arguments: tuple[Any, ...]) -> int:
+    if result == INVALID_SOCKET:
         raise ctypes.WinError(ctypes.get_last_error())
     return result
 
@@ -129,6 +144,65 @@ WaitForSingleObject = _declare(
     hHandle=HANDLE,
     dwMilliseconds=DWORD,
 )
+CreateEventW = _declare(
+    _kernel32,
+    "CreateEventW",
+    HANDLE,
+    _null_and_last_error,
+    lpEventAttributes=c_void_p,
+    bManualReset=BOOL,
+    bInitialState=BOOL,
+    lpName=c_wchar_p,
+)
+SetEvent = _declare(
+    _kernel32,
+    "SetEvent",
+    BOOL,
+    _false_and_last_error,
+    hEvent=HANDLE,
+)
+FlushFileBuffers = _declare(
+    _kernel32,
+    "FlushFileBuffers",
+    BOOL,
+    _false_and_last_error,
+    hFile=HANDLE,
+)
+# Fails when there is nothing to cancel, which is as good.
+CancelIoEx = _declare(
+    _kernel32,
+    "CancelIoEx",
+    BOOL,
+    None,
+    hFile=HANDLE,
+    lpOverlapped=c_void_p,
+)
+GetNamedPipeClientProcessId = _declare(
+    _kernel32,
+    "GetNamedPipeClientProcessId",
+    BOOL,
+    _false_and_last_error,
+    Pipe=HANDLE,
+    ClientProcessId=POINTER(c_uint32),
+)
+GetNamedPipeInfo = _declare(
+    _kernel32,
+    "GetNamedPipeInfo",
+    BOOL,
+    _false_and_last_error,
+    hNamedPipe=HANDLE,
+    lpFlags=POINTER(DWORD),
+    lpOutBufferSize=c_void_p,
+    lpInBufferSize=c_void_p,
+    lpMaxInstances=c_void_p,
+)
+ResumeThread = _declare(
+    _kernel32,
+    "ResumeThread",
+    DWORD,
+    _failed_and_last_error,
+    hThread=HANDLE,
+)
 CreateJobObjectW = _declare(
     _kernel32,
     "CreateJobObjectW",
@@ -219,5 +293,94 @@ NtQuerySystemInformation = _declare(
     SystemInformationClass=c_uint32,
     SystemInformation=c_void_p,
     SystemInformationLength=c_uint32,
+    ReturnLength=POINTER(c_uint32),
+)
+WSADuplicateSocketW = _declare(
+    _ws2_32,
+    "WSADuplicateSocketW",
+    c_int32,
+    _nonzero_and_last_error,
+    s=SOCKET,
+    dwProcessId=DWORD,
+    lpProtocolInfo=POINTER(WSAPROTOCOL_INFOW),
+)
+WSASocketW = _declare(
+    _ws2_32,
+    "WSASocketW",
+    SOCKET,
+    _invalid_and_last_error,
+    af=c_int32,
+    type=c_int32,
+    protocol=c_int32,
+    lpProtocolInfo=POINTER(WSAPROTOCOL_INFOW),
+    g=c_uint32,
+    dwFlags=DWORD,
+)
+closesocket = _declare(
+    _ws2_32,
+    "closesocket",
+    c_int32,
+    _nonzero_and_last_error,
+    s=SOCKET,
+)
+OpenProcess = _declare(
+    _kernel32,
+    "OpenProcess",
+    HANDLE,
+    _null_and_last_error,
+    dwDesiredAccess=DWORD,
+    bInheritHandle=BOOL,
+    dwProcessId=DWORD,
+)
+GetProcessId = _declare(
+    _kernel32,
+    "GetProcessId",
+    DWORD,
+    _false_and_last_error,
+    Process=HANDLE,
+)
+ReadProcessMemory = _declare(
+    _kernel32,
+    "ReadProcessMemory",
+    BOOL,
+    _false_and_last_error,
+    hProcess=HANDLE,
+    lpBaseAddress=c_void_p,
+    lpBuffer=c_void_p,
+    nSize=c_size_t,
+    lpNumberOfBytesRead=c_void_p,
+)
+# Returns a length.
+GetFinalPathNameByHandleW = _declare(
+    _kernel32,
+    "GetFinalPathNameByHandleW",
+    DWORD,
+    _false_and_last_error,
+    hFile=HANDLE,
+    lpszFilePath=c_wchar_p,
+    cchFilePath=DWORD,
+    dwFlags=DWORD,
+)
+# These two return an NTSTATUS, 0 for success.
+NtQueryObject = _declare(
+    _ntdll,
+    "NtQueryObject",
+    c_uint32,
+    None,
+    Handle=HANDLE,
+    ObjectInformationClass=c_uint32,
+    ObjectInformation=c_void_p,
+    ObjectInformationLength=c_uint32,
+    ReturnLength=POINTER(c_uint32),
+)
+NtQueryInformationProcess = _declare(
+    _ntdll,
+    "NtQueryInformationProcess",
+    c_uint32,
+    None,
+    ProcessHandle=HANDLE,
+    ProcessInformationClass=c_uint32,
+    ProcessInformation=c_void_p,
+    ProcessInformationLength=c_uint32,
     ReturnLength=POINTER(c_uint32),
 )

@@ -73,7 +73,7 @@ def _declare(
 posix_spawn = _declare(
     _blocking,
     "posix_spawn",
-    _returned_errno,
+    None,  # an exception could not be told from one that a signal's handler raises
     pid=POINTER(c_int),
     path=c_char_p,
     file_actions=c_void_p,

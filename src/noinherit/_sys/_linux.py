@@ -10,6 +10,14 @@ import time
 
 from . import _libc
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .._audit import Descriptor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
 assert sys.platform == "linux"
 
 NEEDS_ABSOLUTE_PROGRAM = False
@@ -34,6 +42,29 @@ def wait_for_exit(pid: int, timeout: float) -> bool | None:
         return True
     finally:
         os.close(pidfd)
+
+
+def name_of(number: int) -> str:
+    """Return what /proc says that a descriptor of this process is."""
+    try:
+        return os.readlink(f"/proc/self/fd/{number}")
+    except OSError:  # no /proc here
+        return ""
+
+
+def audit_other(pid: int) -> list[Descriptor]:
+    """Return what `pid` holds open."""
+    from . import _proc  # noqa: PLC0415 -- what is seldom asked need not cost a spawn
+
+    return _proc.audit(pid)
+
+
+def exit_event(pid: int) -> BinaryIO | None:
+    """Return a pidfd, which can be read when `pid` has ended; None as in `wait_for_exit`."""
+    try:
+        return open(os.pidfd_open(pid), "rb", 0)
+    except (AttributeError, OSError):
+        return None
 
 
 def set_noinherit_range(first: int, last: int) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import functools
 import os
 import signal
 import sys
@@ -14,21 +15,35 @@ assert sys.platform != "win32"
 
 from .. import _handoff, _plan
 from ..exceptions import ClosedDescriptorError
-from . import _libc, system
-from ._actions import STRATEGIES, Attributes, inheritable, limit, open_descriptors, strategy
+from . import _libc, _locks, system
+from ._actions import (
+    STRATEGIES,
+    attributes,
+    compiled,
+    inheritable,
+    limit,
+    open_descriptors,
+    strategy,
+    variables,
+)
 from ._api import Description, Held
 
 __all__ = [
+    "NUMBER_FORMAT",
     "OUTPUT_AFTER_KILL",
+    "SPEAKS_LISTEN_FDS",
+    "audit",
     "check_stream",
     "describe",
     "expose",
     "get_inheritable",
+    "has_number",
     "hold",
     "limit",
     "needs_standard_engine",
     "private_copy",
-    "record",
+    "release",
+    "row",
     "set_inheritable",
     "set_noinherit_all",
     "spawn",
@@ -37,41 +52,53 @@ __all__ = [
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import Any
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any, TypeAlias
 
+    from .._audit import Descriptor
     from ._api import Words
 
+    Strings: TypeAlias = ctypes.Array[ctypes.c_char_p]
 
-@contextlib.contextmanager
-def hold(entries: Iterable[_plan.Entry]) -> Iterator[list[Held]]:
+
+def hold(entries: Sequence[_plan.Entry], held: list[Held]) -> None:
     """Hold a copy of every descriptor, so that no other thread can put another in its place.
 
     The copies sit above the numbers that `_plan.remap` writes first, which saves it from moving
-    them out of the way.
+    them out of the way. What has record locks is held by its own number: when any descriptor of a
+    file is closed, this process's locks on it are gone (:manpage:`fcntl_locking(2)`).
     """
-    entries = list(entries)
     floor = min(3 + len(entries), limit() - 1)
-    held: list[Held] = []
-    try:
-        for entry in entries:
-            number = _plan.descriptor(entry.value, entry.key)
-            try:
-                copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, floor)
-            except OSError as error:
-                if error.errno == errno.EBADF:
-                    raise ClosedDescriptorError(entry.key, _plan.shown(entry.value)) from None
-                raise
-            held.append(Held(entry, copy))
-        yield held
-    finally:
-        for each in held:
-            os.close(each.copy)
+    for entry in entries:
+        number = _plan.descriptor(entry.value, entry.key)
+        try:
+            if _locks.may_be_locked(number):
+                held.append(Held(entry, number, ours=False))
+            else:
+                held.append(Held(entry, fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, floor)))
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                raise ClosedDescriptorError(entry.key, _plan.shown(entry.value)) from None
+            raise
 
 
-def record(held: Held) -> _handoff.Record:
+def release(held: Iterable[Held]) -> None:
+    """Close the copies."""
+    for each in held:
+        if each.ours:
+            # A late error of a file in the network must not cost the caller the child.
+            with contextlib.suppress(OSError):
+                os.close(each.copy)
+
+
+def has_number(value: Any) -> bool:
+    """Return True: everything is a descriptor."""
+    return True
+
+
+def row(held: Held) -> _handoff.Row:
     """Return what the manifest tells the child about `held`."""
-    return _handoff.record(held.key, held.number, held.copy)
+    return held.key, held.number, *_handoff.kind_and_identity(held.copy)
 
 
 def needs_standard_engine(options: Mapping[str, Any]) -> str | None:
@@ -121,7 +148,9 @@ def spawn(
     if executable is None:
         executable = args[0]
     sys.audit("subprocess.Popen", executable, args, cwd, env)
-    argv = _strings([os.fsencode(arg) for arg in args])
+    encoded = list(map(os.fsencode, args))
+    program = encoded[0] if executable is args[0] else _string(os.fsencode(executable))
+    argv = _strings(encoded)
     envp = _environment(env, added_env)
     directory = None if cwd is None else _string(os.fsencode(cwd))
     table = dict(streams)
@@ -129,43 +158,50 @@ def spawn(
         table[each.number] = each.copy
     pid = ctypes.c_int()
     failure = errno.ENOENT
-    program = _string(os.fsencode(executable))
-    with (
-        strategy()() as actions,
-        Attributes(actions.flags, restore_signals, start_new_session, process_group) as attributes,
-    ):
-        if directory is not None:
-            actions.chdir(directory)
-        _plan.remap(table, actions)
-        for path in _candidates(program, directory, env):
+    kind = strategy()
+    actions = compiled(kind, table, directory)
+    settings = attributes(kind.flags, bool(restore_signals), bool(start_new_session), process_group)
+    for path in _candidates(program, directory, env):
+        # Saves starting a child for each place on PATH where the program is not.
+        code = 0 if path == program else _why_not(os.path.join(directory or b"", path))
+        if not code:
             try:
-                if path != program:
-                    # Saves starting a child for each place on PATH where the program is not.
-                    os.stat(os.path.join(directory or b"", path))
-                _libc.posix_spawn(ctypes.byref(pid), path, actions.raw, attributes.raw, argv, envp)
-            except OSError as error:
-                # As subprocess does: of all places on PATH, the first error that says more than
-                # "not here" is the one to tell; one that is not the program's ends the search.
-                if failure in _NOT_HERE or error.errno not in _OF_THE_PROGRAM:
-                    failure = error.errno or failure
-                if failure not in _OF_THE_PROGRAM:
-                    break
+                code = _libc.posix_spawn(
+                    ctypes.byref(pid), path, actions.raw, settings.raw, argv, envp
+                )
+                if not code:
+                    return pid.value, None
             except BaseException:
-                # An interrupt that came while libc was at it: nobody would know of the child.
+                # A signal's handler has raised: nobody would know of the child.
                 if pid.value:
-                    os.kill(pid.value, signal.SIGKILL)
-                    os.waitpid(pid.value, 0)
+                    with contextlib.suppress(OSError):  # somebody else may have reaped it
+                        os.kill(pid.value, signal.SIGKILL)
+                        os.waitpid(pid.value, 0)
                 raise
-            else:
-                return pid.value, None
+            if code not in _OF_THE_PROGRAM:
+                failure = code
+                break
+        # As subprocess does: of all places on PATH, the first error that says more than "not
+        # here" is the one to tell.
+        if failure in _NOT_HERE:
+            failure = code
     raise _explained(failure, executable, cwd, directory)
 
 
+def _why_not(path: bytes) -> int:
+    """Return the errno that stat has for `path`, 0 for none."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno is None:
+            raise  # it is a signal handler's
+        return error.errno
+    return 0
+
+
 def _arguments(args: Any, executable: Any, shell: bool) -> list[Any]:
-    if isinstance(args, (str, bytes)):
-        args = [args]
-    elif isinstance(args, os.PathLike):
-        if shell:
+    if not isinstance(args, (list, tuple)):
+        if shell and not isinstance(args, (str, bytes)):
             raise TypeError("path-like args is not allowed when shell is true")
         args = [args]
     if shell:
@@ -175,37 +211,78 @@ def _arguments(args: Any, executable: Any, shell: bool) -> list[Any]:
 
 def _string(text: bytes) -> bytes:
     # C would end it there, and run something else than what was asked for.
-    if b"\0" in text:
+    if 0 in text:  # a number is found at once; looking for b"\0" first makes an exception of it
         raise ValueError("embedded null byte")
     return text
 
 
-def _strings(texts: list[bytes]) -> ctypes.Array[ctypes.c_char_p]:
-    return (ctypes.c_char_p * (len(texts) + 1))(*map(_string, texts))
+def _strings(texts: Sequence[bytes]) -> Strings:
+    _string(b"".join(texts))
+    return _array(len(texts) + 1)(*texts)
 
 
-def _environment(
-    env: Mapping[Any, Any] | None, added: Mapping[str, str]
-) -> ctypes.Array[ctypes.c_char_p]:
+@functools.lru_cache(maxsize=64)
+def _array(length: int) -> type[Strings]:
+    # ctypes forgets a type that nobody uses, and making one takes longer than filling it.
+    return ctypes.c_char_p * length
+
+
+def _environment(env: Mapping[Any, Any] | None, added: Mapping[str, str]) -> Strings:
     if env is not None:
         encoded = {
             os.fsencode(name): os.fsencode(value) for name, value in [*env.items(), *added.items()]
         }
         if any(b"=" in name for name in encoded):
             raise ValueError("illegal environment variable name")
-        return _strings([name + b"=" + value for name, value in encoded.items()])
-    # Not libc's own array: another thread's os.environ[...] = moves and frees it meanwhile. What
-    # os.environ keeps is copied in one step, and is encoded already; a test's stand-in for
-    # os.environ does not come between, as it does not for subprocess.
-    variables = os.environb._data.copy()  # type: ignore[attr-defined]  # noqa: SLF001 -- the public ways iterate over it, and fail if it grows
-    variables.update({os.fsencode(name): os.fsencode(value) for name, value in added.items()})
-    return _strings([name + b"=" + value for name, value in variables.items()])
+        return _strings(_joined(encoded))
+    global _latest  # noqa: PLW0603 -- read and replaced in one step each, so threads can share it
+    own = _latest
+    if own.variables != variables:
+        _latest = own = _Own()
+    return _extended(own, tuple(added.items())) if added else own.strings
+
+
+def _joined(pairs: Mapping[bytes, bytes]) -> list[bytes]:
+    return [name + b"=" + value for name, value in pairs.items()]
+
+
+class _Own:
+    """Owner of C's strings for this process's variables, as they were when it was made."""
+
+    __slots__ = ("strings", "variables")
+
+    def __init__(self) -> None:
+        # Not libc's own array: another thread's os.environ[...] = moves and frees it meanwhile. A
+        # copy is made in one step.
+        self.variables = variables.copy()
+        self.strings = _strings(_joined(self.variables))
+
+
+# The environment is hardly ever changed between two spawns.
+_latest = _Own()
+
+
+# The same descriptors make the same manifest.
+@functools.lru_cache(maxsize=16)
+def _extended(own: _Own, added: tuple[tuple[str, str], ...]) -> Strings:
+    """Return the strings of `own` and `added`, mostly without converting each of `own` again."""
+    more = {os.fsencode(name): os.fsencode(value) for name, value in added}
+    if not own.variables.keys().isdisjoint(more):
+        return _strings(_joined({**own.variables, **more}))
+    texts = _joined(more)
+    _string(b"".join(texts))
+    end = len(own.strings) - 1
+    made = _array(end + len(texts) + 1)()
+    ctypes.memmove(made, own.strings, ctypes.sizeof(own.strings))
+    made[end:-1] = [*texts]
+    made.owner = own.strings  # type: ignore[attr-defined]  # what the copied pointers point to lives as long
+    return made
 
 
 def _candidates(program: bytes, cwd: bytes | None, env: Mapping[Any, Any] | None) -> list[bytes]:
     """Return where `program` may be, in the order of PATH, unless it is a path itself."""
     paths = [program]
-    if not os.path.dirname(program):
+    if ord("/") not in program:
         paths = [os.path.join(os.fsencode(place), program) for place in os.get_exec_path(env)]
     if cwd is not None and system.NEEDS_ABSOLUTE_PROGRAM:
         paths = [os.path.join(os.getcwdb(), cwd, path) for path in paths]
@@ -213,6 +290,8 @@ def _candidates(program: bytes, cwd: bytes | None, env: Mapping[Any, Any] | None
 
 
 OUTPUT_AFTER_KILL = False
+NUMBER_FORMAT = "{}"
+SPEAKS_LISTEN_FDS = True
 _NOT_HERE = {errno.ENOENT, errno.ENOTDIR}
 # What execve(2) says of the program; anything else came before it.
 _OF_THE_PROGRAM = {
@@ -275,6 +354,13 @@ def _walk(kept: set[int]) -> None:
             # Another thread may have closed it meanwhile.
             with contextlib.suppress(OSError):
                 os.set_inheritable(number, False)
+
+
+def audit(pid: int | None) -> list[Descriptor]:
+    """Return what `pid`, or this process, holds open."""
+    from . import _posix_audit  # noqa: PLC0415 -- what is seldom asked need not cost a spawn
+
+    return _posix_audit.audit(pid)
 
 
 def describe() -> Description:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from ctypes import (
     Structure,
+    c_char,
+    c_int32,
     c_int64,
     c_size_t,
     c_uint16,
@@ -18,13 +20,17 @@ from ctypes import (
 )
 
 INFINITE = 0xFFFFFFFF
+WT_EXECUTEONLYONCE = 0x8
 WAIT_OBJECT_0 = 0
+WAIT_TIMEOUT = 258
 
 ERROR_FILE_NOT_FOUND = 2
 ERROR_PATH_NOT_FOUND = 3
 ERROR_INVALID_HANDLE = 6
 ERROR_NOT_SUPPORTED = 50
 ERROR_DIRECTORY = 267
+ERROR_INVALID_PARAMETER = 87
+ERROR_OPERATION_ABORTED = 995
 STATUS_INFO_LENGTH_MISMATCH = 0xC0000004
 
 DUPLICATE_CLOSE_SOURCE = 0x1
@@ -47,10 +53,27 @@ JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK = 0x1000
 JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE = 0x2000
 
 SystemExtendedHandleInformation = 64
+ProcessBasicInformation = 0
+ObjectBasicInformation = 0
+ObjectNameInformation = 1
+ObjectTypeInformation = 2
+
+PROCESS_VM_READ = 0x10
+PROCESS_DUP_HANDLE = 0x40
+PROCESS_QUERY_LIMITED_INFORMATION = 0x1000
+SO_PROTOCOL_INFOW = 0x2005
 
 FILE_TYPE_DISK = 1
 FILE_TYPE_CHAR = 2
 FILE_TYPE_PIPE = 3
+
+SECURITY_SQOS_PRESENT = 0x100000
+PIPE_SERVER_END = 0x1
+PIPE_TYPE_MESSAGE = 0x4
+PIPE_REJECT_REMOTE_CLIENTS = 0x8
+
+FROM_PROTOCOL_INFO = -1
+WSA_FLAG_OVERLAPPED = 0x1
 
 # The C runtime's flags of a descriptor, as it hands them to a child in lpReserved2 (UCRT source,
 # ioinit.cpp; libuv, src/win/process-stdio.c).
@@ -158,4 +181,63 @@ class SYSTEM_HANDLE_TABLE_ENTRY_INFO_EX(Structure):  # noqa: N801 -- the SDK's n
         ("ObjectTypeIndex", c_uint16),
         ("HandleAttributes", c_uint32),
         ("Reserved", c_uint32),
+    )
+
+
+class UNICODE_STRING(Structure):  # noqa: N801 -- the SDK's name
+    """A counted string; Length is in bytes."""
+
+    _fields_ = (
+        ("Length", c_uint16),
+        ("MaximumLength", c_uint16),
+        ("Buffer", c_void_p),
+    )
+
+
+class PROCESS_BASIC_INFORMATION(Structure):  # noqa: N801 -- the SDK's name
+    """Where a process keeps what was given to it; only that address is used here."""
+
+    _fields_ = (
+        ("ExitStatus", c_void_p),
+        ("PebBaseAddress", c_void_p),
+        ("AffinityMask", c_void_p),
+        ("BasePriority", c_void_p),
+        ("UniqueProcessId", c_void_p),
+        ("InheritedFromUniqueProcessId", c_void_p),
+    )
+
+
+class WSAPROTOCOLCHAIN(Structure):
+    """Part of `WSAPROTOCOL_INFOW`; unused here."""
+
+    _fields_ = (
+        ("ChainLen", c_int32),
+        ("ChainEntries", c_uint32 * 7),
+    )
+
+
+class WSAPROTOCOL_INFOW(Structure):  # noqa: N801 -- the SDK's name
+    """A socket on its way to another process."""
+
+    _fields_ = (
+        ("dwServiceFlags1", c_uint32),
+        ("dwServiceFlags2", c_uint32),
+        ("dwServiceFlags3", c_uint32),
+        ("dwServiceFlags4", c_uint32),
+        ("dwProviderFlags", c_uint32),
+        ("ProviderId", c_char * 16),
+        ("dwCatalogEntryId", c_uint32),
+        ("ProtocolChain", WSAPROTOCOLCHAIN),
+        ("iVersion", c_int32),
+        ("iAddressFamily", c_int32),
+        ("iMaxSockAddr", c_int32),
+        ("iMinSockAddr", c_int32),
+        ("iSocketType", c_int32),
+        ("iProtocol", c_int32),
+        ("iProtocolMaxOffset", c_int32),
+        ("iNetworkByteOrder", c_int32),
+        ("iSecurityScheme", c_int32),
+        ("dwMessageSize", c_uint32),
+        ("dwProviderReserved", c_uint32),
+        ("szProtocol", c_uint16 * 256),  # WCHAR, which is 16 bits wide on Windows only
     )

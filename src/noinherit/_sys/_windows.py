@@ -19,40 +19,46 @@ from ._api import Description, Held
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
+    from .._audit import Descriptor
     from ._api import Words
     from ._create_process import Attributes
 
 assert sys.platform == "win32"
 
 from . import _kernel32 as k32
+from . import _sockets
 from ._create_process import command, create, handles, place, startup_info
 from ._handles import (
-    NO_SOCKETS,
     duplicate,
     get_inheritable,
     handle_of,
-    is_socket,
     private_copy,
     set_inheritable,
     set_noinherit_all,
     standard_handles,
 )
 from ._helper_parent import HelperParent, helper_parent
+from ._sockets import HeldSocket
 
 __all__ = [
+    "NUMBER_FORMAT",
     "OUTPUT_AFTER_KILL",
+    "SPEAKS_LISTEN_FDS",
+    "audit",
     "check_stream",
     "describe",
     "expose",
     "get_inheritable",
+    "has_number",
     "hold",
     "limit",
     "needs_standard_engine",
     "private_copy",
-    "record",
+    "release",
+    "row",
     "set_inheritable",
     "set_noinherit_all",
     "spawn",
@@ -75,7 +81,11 @@ _KINDS = {
     _structs.FILE_TYPE_PIPE: "pipe",
 }
 OUTPUT_AFTER_KILL = True
+NUMBER_FORMAT = "{:#x}"
+SPEAKS_LISTEN_FDS = False
 _HELPERS_TRIED = 3
+# Where a child's handles are told apart by number, the letterbox has one that it will not see.
+_LETTERBOX = -1
 _one_at_a_time = threading.Lock()
 
 
@@ -92,39 +102,56 @@ def limit() -> int:
     return _LIMIT
 
 
-@contextlib.contextmanager
-def hold(entries: Iterable[_plan.Entry]) -> Iterator[list[Held]]:
+def hold(entries: Sequence[_plan.Entry], held: list[Held]) -> None:
     """Hold a copy of every handle, so that no other thread can put another in its place."""
-    held: list[Held] = []
-    try:
-        for entry in entries:
-            try:
-                copy = duplicate(handle_of(entry.value, entry.key))
-            except OSError as error:
-                if error.winerror == _structs.ERROR_INVALID_HANDLE:
-                    raise ClosedDescriptorError(entry.key, _plan.shown(entry.value)) from None
-                raise
-            held.append(Held(entry, copy))
-        yield held
-    finally:
-        for each in held:
+    for entry in entries:
+        if entry.number <= 2:
+            check_stream(f"fds[{entry.key!r}]", entry.value)
+    for entry in entries:
+        if _sockets.is_socket(entry.value):
+            held.append(HeldSocket(entry))
+            continue
+        try:
+            copy = duplicate(handle_of(entry.value, entry.key))
+        except OSError as error:
+            if error.winerror == _structs.ERROR_INVALID_HANDLE:
+                raise ClosedDescriptorError(entry.key, _plan.shown(entry.value)) from None
+            raise
+        held.append(Held(entry, copy))
+
+
+def release(held: Iterable[Held]) -> None:
+    """Close the copies."""
+    for each in held:
+        if each.copy:
             k32.CloseHandle(each.copy)
 
 
-def record(held: Held) -> _handoff.Record:
+def has_number(value: Any) -> bool:
+    """Return False for a socket: the child takes it from a letterbox, not from its table."""
+    return not _sockets.is_socket(value)
+
+
+def row(held: Held) -> _handoff.Row:
     """Return what the manifest tells the child about `held`."""
+    if isinstance(held, HeldSocket):
+        return held.key, held.number, "socket", held.address
     kind = _KINDS.get(k32.GetFileType(held.copy), "other")
-    return _handoff.Record(held.key, held.number, kind, f"{held.handle:x}")
+    return held.key, held.number, kind, f"{held.handle:x}"
 
 
 def check_stream(name: str, value: Any) -> None:
-    """Refuse a socket: layered service providers lose sockets that are inherited."""
-    if isinstance(value, _plan.Handle):
+    """Refuse a socket, and a raw handle but in `fds`."""
+    if isinstance(value, _plan.Handle) and not name.startswith("fds"):
         # Popen would take it for a descriptor's number.
         reason = "a raw handle is no stream; msvcrt.open_osfhandle() makes a descriptor of it"
         raise UnsupportedOptionError(name, _plan.shown(value), reason)
-    if is_socket(value):
-        raise UnsupportedOptionError(name, _plan.shown(value), NO_SOCKETS)
+    if _sockets.is_socket(value):
+        reason = (
+            "no standard stream on Windows, where layered service providers lose sockets that "
+            "are inherited; noinherit.socketpair() makes a channel that can be one"
+        )
+        raise UnsupportedOptionError(name, _plan.shown(value), reason)
 
 
 def needs_standard_engine(options: Mapping[str, Any]) -> str | None:
@@ -158,9 +185,13 @@ def spawn(
     creationflags: int,
 ) -> tuple[int, Any]:
     """Start the child by CreateProcessW; return its process id and an owner of its handle."""
-    held = list(held)
     sources = dict(streams)
     startup, listed = startup_info(startupinfo)
+    sockets = [each for each in held if isinstance(each, HeldSocket)]
+    if sockets and shell:
+        reason = "the shell would be given the sockets, and cannot pass them on"
+        raise UnsupportedOptionError("shell", "True", reason)
+    handed = {each.number: each.copy for each in held if not isinstance(each, HeldSocket)}
     if sources or held or listed:
         stated = bool(startup.dwFlags & _structs.STARTF_USESTDHANDLES)
         for number, handle in enumerate(
@@ -170,18 +201,46 @@ def spawn(
         ):
             if number not in sources:
                 sources[number] = private_copy(handle)
-        sources.update((each.number, each.copy) for each in held)
-
-    kinds = {each.number: k32.GetFileType(each.copy) for each in held}
+        sources.update(handed)
+    kinds = {number: k32.GetFileType(copy) for number, copy in handed.items()}
 
     def start(given: Mapping[int, int], attributes: Attributes) -> tuple[int, Any]:
         for each in held:
-            each.handle = given[each.number]
+            if each.number in handed:
+                each.handle = given[each.number]
+        for index, each in enumerate(sockets):
+            each.address = letterbox.address(index, given[_LETTERBOX])
         place(startup, given, kinds)
         args, env, added_env = words()
-        program = command(args, executable, shell, startup)
-        return create(*program, cwd, env, added_env, creationflags, startup, attributes)
+        program, line = command(args, executable, shell, startup)
+        if sockets and _is_launcher(program, args):
+            program = _python_proper()
+            added_env = {**added_env, "__PYVENV_LAUNCHER__": sys.executable}
+        return create(
+            program,
+            line,
+            cwd,
+            env,
+            added_env,
+            creationflags,
+            startup,
+            attributes,
+            letterbox.fill if sockets else None,
+        )
 
+    with contextlib.ExitStack() as stack:
+        if sockets:
+            letterbox = stack.enter_context(_sockets.Letterbox(sockets))
+            sources[_LETTERBOX] = letterbox.reader
+        return _start(start, sources, listed)
+
+
+def _start(
+    start: Callable[[Mapping[int, int], Attributes], tuple[int, Any]],
+    sources: Mapping[int, int],
+    listed: Iterable[int],
+) -> tuple[int, Any]:
+    """Call `start` with the handles that the child is to have, {number: value}."""
     if not sources:
         return start({}, {})
     if listed or strategy() == _HANDLE_LIST:
@@ -206,6 +265,26 @@ def spawn(
     raise AssertionError("unreachable")
 
 
+def _python_proper() -> str:
+    proper: str = sys._base_executable  # type: ignore[attr-defined]  # noqa: SLF001 -- as multiprocessing
+    return proper
+
+
+def _is_launcher(program: str | None, args: Any) -> bool:
+    """Return whether what is to run is the ``python.exe`` of this process's virtual environment.
+
+    It starts the Python proper as a child of its own, but sockets are made ready for one process.
+    Python can be told to start as if by the launcher; `multiprocessing` does it, too.
+    """
+    if program is None and args and isinstance(args, (list, tuple)):
+        program = os.fsdecode(args[0])
+    return (
+        program is not None
+        and os.path.normcase(program) == os.path.normcase(sys.executable)
+        and os.path.normcase(sys.executable) != os.path.normcase(_python_proper())
+    )
+
+
 @contextlib.contextmanager
 def _exposed_in(helper: HelperParent, sources: Mapping[int, int]) -> Iterator[dict[int, int]]:
     given: dict[int, int] = {}
@@ -227,6 +306,13 @@ def _exposed_here(sources: Mapping[int, int]) -> Iterator[dict[int, int]]:
     finally:
         for handle in given.values():
             k32.CloseHandle(handle)
+
+
+def audit(pid: int | None) -> list[Descriptor]:
+    """Return what `pid`, or this process, holds open."""
+    from . import _windows_audit  # noqa: PLC0415 -- what is seldom asked need not cost a spawn
+
+    return _windows_audit.audit(pid)
 
 
 def describe() -> Description:

@@ -1,0 +1,61 @@
+"""A descriptor that nobody uses, and whose end of file tells that nobody holds it any more."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from ._channel import socketpair
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
+
+# Seconds; what a socket can be asked to wait for is limited.
+_LONGEST = 1e6
+
+
+class Lifeline:
+    """Owner of this process's end, and of the child's until that is handed over."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = socketpair()
+        self._one_at_a_time = threading.Lock()
+        self._released = False
+
+    def wait(self, timeout: float | None) -> float | None:
+        """Wait until every holder of the other end is gone; return what is left of `timeout`.
+
+        Raises `TimeoutError` when nothing is, `OSError` with ``EBADF`` when closed before.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+
+        def left() -> float | None:
+            return None if deadline is None else max(deadline - time.monotonic(), 0)
+
+        if not self._one_at_a_time.acquire(timeout=_at_most(left(), threading.TIMEOUT_MAX, -1)):
+            raise TimeoutError
+        try:
+            while not self._released:
+                self.ours.settimeout(_at_most(left(), _LONGEST, None))
+                try:
+                    # What somebody may have written there means nothing.
+                    self._released = not self.ours.recv(1 << 16)
+                except (TimeoutError, BlockingIOError):
+                    if not left():
+                        raise TimeoutError from None
+            self.ours.close()
+        finally:
+            self._one_at_a_time.release()
+        return _at_most(left(), _LONGEST, None)
+
+    def close(self) -> None:
+        """Close both ends."""
+        self.ours.close()
+        self.theirs.close()
+
+
+def _at_most(seconds: float | None, limit: float, endless: _T) -> float | _T:
+    return endless if seconds is None else min(seconds, limit)

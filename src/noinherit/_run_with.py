@@ -1,0 +1,101 @@
+"""`subprocess.run` over `spawn_with`."""
+
+from __future__ import annotations
+
+import subprocess
+
+from . import _sys
+from ._process import spawn_with
+from .exceptions import UnsupportedOptionError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal, overload
+
+    from . import _plan
+    from ._process import Args
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def run_with(
+        args: Args,
+        *,
+        fds: _plan.Fds = ...,
+        input: str | None = ...,
+        capture_output: bool = ...,
+        timeout: float | None = ...,
+        check: bool = ...,
+        text: Literal[True],
+        **popen_options: Any,
+    ) -> subprocess.CompletedProcess[str]: ...
+    @overload
+    def run_with(
+        args: Args,
+        *,
+        fds: _plan.Fds = ...,
+        input: str | None = ...,
+        capture_output: bool = ...,
+        timeout: float | None = ...,
+        check: bool = ...,
+        encoding: str,
+        **popen_options: Any,
+    ) -> subprocess.CompletedProcess[str]: ...
+    @overload
+    def run_with(
+        args: Args,
+        *,
+        fds: _plan.Fds = ...,
+        input: bytes | None = ...,
+        capture_output: bool = ...,
+        timeout: float | None = ...,
+        check: bool = ...,
+        **popen_options: Any,
+    ) -> subprocess.CompletedProcess[bytes]: ...
+
+
+def run_with(
+    args: Args,
+    *,
+    fds: _plan.Fds = (),
+    input: Any = None,  # noqa: A002 -- subprocess.run's name
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    **popen_options: Any,
+) -> subprocess.CompletedProcess[Any]:
+    """Run `args` as `spawn_with` does, wait for it, and return a `subprocess.CompletedProcess`.
+
+    `input`, `capture_output`, `timeout` (seconds) and `check` as for `subprocess.run`, with the
+    same errors: `subprocess.TimeoutExpired` after the child was killed,
+    `subprocess.CalledProcessError` for an exit status other than 0 with ``check=True``. Else raises
+    what `spawn_with` does.
+    """
+    if popen_options.get("lifeline"):
+        raise UnsupportedOptionError("lifeline", "True", "run_with() leaves nobody to wait on it")
+    wanted = {"stdin": "input"} if input is not None else {}
+    if capture_output:
+        wanted.update(stdout="capture_output", stderr="capture_output")
+    for stream, option in wanted.items():
+        if popen_options.get(stream) not in (None, subprocess.PIPE):
+            raise UnsupportedOptionError(option, "...", f"{stream} is given, too")
+        popen_options[stream] = subprocess.PIPE
+    with spawn_with(args, fds=fds, **popen_options) as process:
+        try:
+            stdout, stderr = process.communicate(input, timeout)
+        except subprocess.TimeoutExpired as expired:
+            expired.timeout = timeout or 0.0  # not what was left of it for the last step
+            process.kill()
+            if _sys.backend.OUTPUT_AFTER_KILL:
+                expired.stdout, expired.stderr = process.communicate()
+            else:  # a grandchild may hold the pipes for ever, and what was read is known
+                process.wait()
+            raise
+        except BaseException:  # KeyboardInterrupt, too: the child must not outlive the call
+            process.kill()
+            raise
+    status = process.returncode
+    if check and status:
+        raise subprocess.CalledProcessError(status, process.args, stdout, stderr)
+    return subprocess.CompletedProcess(process.args, status, stdout, stderr)

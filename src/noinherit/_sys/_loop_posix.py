@@ -1,0 +1,68 @@
+"""POSIX: pipes, children's ends and channels in an asyncio event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import threading
+
+assert sys.platform != "win32"
+
+from . import system
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from typing import Any
+
+    from .._channel import Channel
+
+__all__ = ["open_channel", "pipe", "when_ended"]
+
+
+def pipe(*, to_child: bool) -> tuple[Any, Any]:
+    """Return our end of a pipe, for ``connect_read_pipe`` or its like, and the child's."""
+    reading, writing = os.pipe()
+    ends = open(reading, "rb", 0), open(writing, "wb", 0)  # noqa: SIM115 -- the caller closes them
+    return ends[::-1] if to_child else ends
+
+
+def when_ended(
+    loop: asyncio.AbstractEventLoop, process: subprocess.Popen[bytes], callback: Callable[[], None]
+) -> Callable[[], None]:
+    """Have `loop` call `callback` when `process` has ended; return what forgets about it."""
+    event = system.exit_event(process.pid)
+    if event is None:
+
+        def wait() -> None:
+            process.wait()
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know
+                loop.call_soon_threadsafe(callback)
+
+        threading.Thread(target=wait, name="noinherit wait", daemon=True).start()
+        return lambda: None
+
+    def forget() -> None:
+        loop.remove_reader(event.fileno())
+        event.close()
+
+    loop.add_reader(event.fileno(), callback)
+    return forget
+
+
+async def open_channel(
+    channel: Channel, limit: int
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return streams that own the socket of `channel`."""
+    end = socket.socket(fileno=os.dup(channel.fileno()))
+    try:
+        streams = await asyncio.open_connection(sock=end, limit=limit)
+    except BaseException:
+        end.close()
+        raise
+    channel.close()
+    return streams

@@ -1,0 +1,69 @@
+"""What this process holds, by descriptor number."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+
+assert sys.platform != "win32"
+
+from .. import _handoff
+from .._audit import Descriptor
+from . import _own_socket, system
+from ._actions import open_descriptors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from .._audit import SocketFacts
+
+
+def audit(pid: int | None, only: Collection[int] | None = None) -> list[Descriptor]:
+    """Return what `pid`, or this process, holds open; of this process, `only` some if asked to."""
+    if pid is not None and pid != os.getpid():
+        return system.audit_other(pid)
+    found = []
+    for number in sorted(open_descriptors() if only is None else only):
+        # Another thread may have closed it meanwhile.
+        with contextlib.suppress(OSError):
+            found.append(_look(number))
+    return found
+
+
+def _look(number: int) -> Descriptor:
+    told = _handoff.record(number, number, number)
+    name = system.name_of(number)
+    facts = _socket_facts(number) if told.kind == "socket" else None
+    return Descriptor(
+        number,
+        kind_of(told.kind, name),
+        name if facts is None else str(facts),
+        told.identity,
+        os.get_inheritable(number),
+        standard=number <= 2,
+        socket=facts,
+    )
+
+
+def kind_of(kind: str, name: str) -> str:
+    """Return `kind`, or what Linux calls a thing like ``anon_inode:[eventfd]``."""
+    what, _, which = name.partition(":")
+    return which.strip("[]") if kind == "other" and what == "anon_inode" else kind
+
+
+def _socket_facts(number: int) -> SocketFacts | None:
+    # On a copy: should we be interrupted, nobody's socket gets closed.
+    try:
+        copy = os.dup(number)
+    except OSError:  # too many open files: no reason to tell nothing at all
+        return None
+    try:
+        opened = socket.socket(fileno=copy)
+    except OSError:  # of a family that Python cannot tell
+        os.close(copy)
+        return None
+    with opened:
+        return _own_socket.facts(opened)

@@ -1,0 +1,85 @@
+"""POSIX: the ends of a channel are ``AF_UNIX`` stream sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+assert sys.platform != "win32"
+
+__all__ = ["adopt", "pair"]
+
+
+class SocketEnd(socket.socket):
+    """A stream socket with what a channel wants beyond.
+
+    When a peer closes without having read everything, Linux says so once, with a reset. To a
+    channel that is a peer that is gone, like any other.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(fileno=number)
+        self._owner = os.getpid()
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        try:
+            return super().recv(bufsize, flags)
+        except ConnectionResetError:
+            return b""
+
+    def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> int:
+        try:
+            return super().recv_into(buffer, nbytes, flags)
+        except ConnectionResetError:
+            return 0
+
+    def send(self, data: Buffer, flags: int = 0, /) -> int:
+        try:
+            return super().send(data, flags)
+        except ConnectionResetError:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
+
+    def sendall(self, data: Buffer, flags: int = 0, /) -> None:
+        try:
+            super().sendall(data, flags)
+        except ConnectionResetError:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
+
+    def half_close(self) -> None:
+        """Send the end of file."""
+        try:
+            self.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:  # what macOS says when the peer is gone
+                raise
+
+    def interrupt(self) -> None:
+        """Wake every thread that waits on it; close(2) alone would leave them waiting."""
+        # After a fork they wait in the parent only, and the connection is the parent's, too.
+        if self._owner == os.getpid():
+            with contextlib.suppress(OSError):
+                self.shutdown(socket.SHUT_RDWR)
+
+
+def pair() -> tuple[SocketEnd, SocketEnd]:
+    """Return two connected ends."""
+    one, other = socket.socketpair()
+    return adopt(one.detach()), adopt(other.detach())
+
+
+def adopt(number: int) -> SocketEnd:
+    """Return an owner of the socket that is open as `number`."""
+    end = SocketEnd(number)
+    if (end.family, end.type) != (socket.AF_UNIX, socket.SOCK_STREAM):
+        end.detach()
+        raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
+    # Whoever had it before may have left it non-blocking, which is not the descriptor's own.
+    end.settimeout(None)
+    return end

@@ -1,0 +1,261 @@
+"""The same for asyncio: children whose streams are asyncio's, and channels as streams."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+
+from . import _process, _sys
+from .exceptions import UnsupportedOptionError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from typing import Any
+
+    from typing_extensions import Self
+
+    from . import _plan
+    from ._channel import Channel
+
+__all__ = ["Process", "open_channel", "spawn_with"]
+
+_STREAMS = ("stdin", "stdout", "stderr")
+_LIMIT = 1 << 16  # asyncio's own
+# Streams are bytes, as those of asyncio's own processes, and have their own buffers.
+_NOT_HERE = ("bufsize", "encoding", "errors", "text", "universal_newlines")
+
+
+class _Protocol(asyncio.StreamReaderProtocol):
+    """What asyncio's own processes have a private one for."""
+
+    def itself(self) -> Self:
+        return self
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False  # or the proactor's transport stays open
+
+
+class Process:
+    """A running child, made by `spawn_with`; used as an `asyncio.subprocess.Process` is.
+
+    `stdin` is an `asyncio.StreamWriter`, `stdout` and `stderr` are `asyncio.StreamReader`; each is
+    None unless it was asked to be a pipe. ``async with`` closes them and waits for the child when
+    the block ends, and kills the child first if that is by an exception, `asyncio.CancelledError`
+    among them.
+
+    A method that is cancelled or times out leaves the child running; it can be called again. It is
+    the event loop that learns of the child's end: from a pidfd or a kqueue, on Windows from the
+    system's thread pool; from a thread per child only where none of these is to be had.
+    """
+
+    def __init__(self, popen: _process.Process[bytes]) -> None:
+        self._popen = popen
+        self._transports: list[asyncio.BaseTransport] = []
+        self._released: asyncio.Task[None] | None = None
+        self._output: dict[str, bytearray] = {}
+        self.args = popen.args
+        self.pid = popen.pid
+        self.stdin: asyncio.StreamWriter | None = None
+        self.stdout: asyncio.StreamReader | None = None
+        self.stderr: asyncio.StreamReader | None = None
+        loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[int] = loop.create_future()
+        self._forget = _sys.loops.when_ended(loop, popen, self._reap)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.pid} returncode: {self.returncode}>"
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, as `subprocess.Popen` tells it; None while the child runs."""
+        return self._popen.returncode
+
+    async def wait(self) -> int:
+        """Wait until the child has ended; return its exit status.
+
+        For a limit, ``await asyncio.wait_for(child.wait(), seconds)``.
+        """
+        return await asyncio.shield(self._ended)
+
+    async def wait_released(self) -> int:
+        """Wait until the child and all its heirs are gone; return the child's exit status.
+
+        See `noinherit.Process.wait_released`.
+        """
+        if self._released is None:
+            raise UnsupportedOptionError("lifeline", "False", "wait_released() waits on it")
+        await asyncio.shield(self._released)
+        return await self.wait()
+
+    async def communicate(self, input: bytes | None = None) -> tuple[bytes | None, bytes | None]:  # noqa: A002 -- subprocess's name
+        """Send `input`, close `stdin`, read all output, wait; return what came on both streams.
+
+        None stands for a stream that is no pipe. Nothing is lost when it is cancelled or times out:
+        called again, without `input`, it goes on, and returns the output from the beginning.
+        """
+        if input is not None and self.stdin is None:
+            raise UnsupportedOptionError("input", "given", "stdin is not PIPE")
+        await asyncio.gather(
+            self._send(input), self._collect("stdout"), self._collect("stderr"), self.wait()
+        )
+        stdout, stderr = (
+            None if getattr(self, name) is None else bytes(self._output.pop(name, b""))
+            for name in ("stdout", "stderr")
+        )
+        return stdout, stderr
+
+    def send_signal(self, signal: int) -> None:
+        """Send `signal`, unless the child has ended; see `subprocess.Popen.send_signal`."""
+        self._popen.send_signal(signal)
+
+    def terminate(self) -> None:
+        """Ask the child to end; see `subprocess.Popen.terminate`."""
+        self._popen.terminate()
+
+    def kill(self) -> None:
+        """End the child; see `subprocess.Popen.kill`."""
+        self._popen.kill()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: object, error: object, traceback: object) -> None:
+        if kind is not None:
+            self.kill()
+        for transport in self._transports:
+            transport.close()
+        try:
+            await self.wait()
+        except BaseException:  # whoever cancels this does not want to wait for it, either
+            self.kill()
+            await self.wait()
+            raise
+        finally:
+            if self._released is not None:
+                self._released.cancel()
+
+    def _reap(self) -> None:
+        self._forget()
+        # It has ended: there is nothing to wait for.
+        status = self._popen.wait()
+        if not self._ended.done():
+            self._ended.set_result(status)
+
+    async def _send(self, data: bytes | None) -> None:
+        if self.stdin is not None:
+            # A child need not read what it is sent.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                if data:
+                    self.stdin.write(data)
+                await self.stdin.drain()
+            self.stdin.close()
+
+    async def _collect(self, name: str) -> None:
+        stream: asyncio.StreamReader | None = getattr(self, name)
+        if stream is not None:
+            output = self._output.setdefault(name, bytearray())
+            while data := await stream.read(_LIMIT):
+                output += data
+
+    async def _connect(self, pipes: dict[str, Any], limit: int) -> None:
+        """Make streams of our ends of `pipes` and of the lifeline, which own them then."""
+        loop = asyncio.get_running_loop()
+        while pipes:
+            name, pipe = pipes.popitem()
+            reader = asyncio.StreamReader(limit)
+            protocol = _Protocol(reader)
+            try:
+                if name == "stdin":
+                    writing, _ = await loop.connect_write_pipe(protocol.itself, pipe)
+                    self._transports.append(writing)
+                    self.stdin = asyncio.StreamWriter(writing, protocol, None, loop)
+                else:
+                    reading, _ = await loop.connect_read_pipe(protocol.itself, pipe)
+                    self._transports.append(reading)
+                    setattr(self, name, reader)
+            except BaseException:
+                pipe.close()
+                raise
+        lifeline = self._popen._lifeline  # noqa: SLF001 -- the two are one
+        if lifeline is not None:
+            heirs, writer = await open_channel(lifeline.ours)
+            self._transports.append(writer.transport)
+
+            async def read_to_the_end() -> None:
+                while await heirs.read(_LIMIT):
+                    pass
+                writer.close()  # and, until then, the writer is kept: forgotten, it would close
+
+            self._released = loop.create_task(read_to_the_end())
+
+
+# Per loop that is starting children: whose turn it is, and how many want one.
+_turns: dict[asyncio.AbstractEventLoop, tuple[asyncio.Lock, int]] = {}
+
+
+@contextlib.asynccontextmanager
+async def _turn() -> AsyncIterator[None]:
+    """Let one task at a time start a child, and the loop go round in between."""
+    loop = asyncio.get_running_loop()
+    lock, wanted = _turns.get(loop) or (asyncio.Lock(), 0)
+    _turns[loop] = lock, wanted + 1
+    try:
+        async with lock:
+            yield
+    finally:
+        _, wanted = _turns.pop(loop)
+        if wanted > 1:
+            _turns[loop] = lock, wanted - 1
+
+
+async def spawn_with(
+    args: _process.Args, *, fds: _plan.Fds = (), limit: int = _LIMIT, **popen_options: Any
+) -> Process:
+    """Start `args` as a child that holds exactly the standard streams and `fds`.
+
+    As `noinherit.spawn_with`, with the same errors, but that what is ``subprocess.PIPE`` becomes an
+    asyncio stream, of bytes; ``bufsize`` and the options of text mode are refused. `limit` is the
+    size in bytes of a stream's buffer, as for `asyncio.StreamReader`.
+
+    The event loop waits while the system starts the child, but does other things before the next
+    one, however many are asked for at once. Cancelled, it kills the child.
+    """
+    for name in _NOT_HERE:
+        if name in popen_options:
+            value = popen_options[name]
+            raise UnsupportedOptionError(name, repr(value), "the streams here are bytes")
+    async with _turn():
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as undo:
+            pipes: dict[str, Any] = {}
+            undo.callback(lambda: [pipe.close() for pipe in pipes.values()])
+            for name in _STREAMS:
+                if popen_options.get(name) == subprocess.PIPE:
+                    pipes[name], their_end = _sys.loops.pipe(to_child=name == "stdin")
+                    popen_options[name] = theirs.enter_context(their_end)
+            popen = _process.spawn_with(args, fds=fds, **popen_options)
+            theirs.close()
+            child = Process(popen)
+            # Not to be cancelled halfway: nothing would tell whether loop or we own the pipe then.
+            connected = asyncio.ensure_future(child._connect(pipes, limit))  # noqa: SLF001 -- half of its constructor
+            try:
+                await asyncio.shield(connected)
+            except BaseException as error:
+                await asyncio.wait([connected])
+                await child.__aexit__(type(error), error, None)
+                raise
+    return child
+
+
+async def open_channel(
+    channel: Channel, *, limit: int = _LIMIT
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return asyncio streams that own what `channel` owned; `channel` is closed.
+
+    ``writer.write_eof()`` is the half-close. `limit` as for `asyncio.StreamReader`. On Windows the
+    event loop must be the proactor's, which is the default, and `channel` the first end of a
+    `noinherit.socketpair`: the second one is synchronous and raises `UnsupportedOptionError`.
+    """
+    return await _sys.loops.open_channel(channel, limit)

@@ -1,0 +1,458 @@
+"""The contract for asyncio: the same exactness, and asyncio's streams."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+import pytest
+
+import noinherit
+from noinherit import _sys, aio, exceptions
+from probe import identity
+from support import CHEAP, PROBE, WINE, Witness
+from test_lifeline import LAUNCHER, PYTHON
+
+T = TypeVar("T")
+Run = Callable[[Coroutine[Any, Any, T]], T]
+PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
+ECHO = [sys.executable, "-c", "import sys; sys.stdout.write(sys.stdin.read()); sys.exit(3)"]
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+
+
+def loops() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    found: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        uvloop.new_event_loop().close()  # the first one opens what it never closes
+        found["uvloop"] = uvloop.new_event_loop
+    return found
+
+
+@pytest.fixture(params=loops())
+def run(request: pytest.FixtureRequest) -> Iterator[Run[Any]]:
+    """Return what runs a coroutine, in each kind of event loop there is."""
+    loop = loops()[request.param]()
+    yield lambda coroutine: loop.run_until_complete(asyncio.wait_for(coroutine, 60))
+    gc.collect()  # what was not closed says so in this test, and not in the next one
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+async def seen(fds: Any) -> Witness:
+    import json
+
+    async with await aio.spawn_with(PROBE, fds=fds, stdin=DEVNULL, stdout=PIPE) as child:
+        output, error = await child.communicate()
+    assert (child.returncode, error) == (0, None)
+    return Witness(json.loads(output or b""))
+
+
+def test_a_child_holds_exactly_what_it_was_given(
+    run: Run[Witness], make_file: Callable[[], int]
+) -> None:
+    os.set_inheritable(make_file(), True)
+    wanted = make_file()
+    assert run(seen({"a": wanted, 9: wanted})).extra == {3: identity(wanted), 9: identity(wanted)}
+
+
+def test_a_wrong_request_is_refused(run: Run[Any]) -> None:
+    with pytest.raises(exceptions.ClosedDescriptorError, match=r"fds\['a'\] = 987"):
+        run(aio.spawn_with(CHEAP, fds={"a": 987}, stdin=PIPE, stdout=PIPE))
+    with pytest.raises(exceptions.UnsupportedOptionError, match="text=True"):
+        run(aio.spawn_with(CHEAP, text=True))
+    with pytest.raises(FileNotFoundError, match="no-such-program"):
+        run(aio.spawn_with(["no-such-program"], stdin=PIPE, stdout=PIPE))
+
+
+def test_communicate_sends_and_collects_more_than_a_pipe_holds(run: Run[None]) -> None:
+    async def main() -> None:
+        data = b"0123456789\n" * 100_000
+        async with await aio.spawn_with(ECHO, stdin=PIPE, stdout=PIPE, stderr=PIPE) as child:
+            output, error = await child.communicate(data)
+        assert (output or b"").replace(b"\r", b"") == data
+        assert (error, child.returncode) == (b"", 3)
+
+    run(main())
+
+
+def test_communicate_takes_no_input_for_a_stream_that_is_no_pipe(run: Run[None]) -> None:
+    async def main() -> None:
+        async with await aio.spawn_with(CHEAP) as child:
+            with pytest.raises(exceptions.UnsupportedOptionError, match="stdin is not PIPE"):
+                await child.communicate(b"x")
+            assert await child.communicate() == (None, None)
+
+    run(main())
+
+
+def test_streams_are_read_and_written_while_the_child_runs(run: Run[None]) -> None:
+    async def main() -> None:
+        script = "for line in iter(input, 'end'): print(line.upper(), flush=True)"
+        args = [sys.executable, "-c", script]
+        async with await aio.spawn_with(args, stdin=PIPE, stdout=PIPE) as child:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            for word in (b"one", b"two"):
+                child.stdin.write(word + b"\n")
+                await child.stdin.drain()
+                assert (await child.stdout.readline()).strip() == word.upper()
+            child.stdin.write(b"end\n")
+            assert await child.wait() == 0
+
+    run(main())
+
+
+def test_a_wait_that_times_out_leaves_the_child_running(run: Run[None]) -> None:
+    async def main() -> None:
+        async with await aio.spawn_with(SLEEP) as child:
+            for _ in range(2):
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(child.wait(), 0.01)
+            child.kill()
+            statuses = await asyncio.gather(child.wait(), child.wait())
+        assert statuses[0] == statuses[1] == child.returncode != 0
+
+    run(main())
+
+
+def test_what_was_read_before_a_timeout_is_not_lost(run: Run[None]) -> None:
+    async def main() -> None:
+        ours, theirs = noinherit.socketpair()
+        script = "print('first', flush=True); input(); print('second')"
+        args = [sys.executable, "-c", script]
+        async with await aio.spawn_with(args, stdin=theirs, stdout=PIPE) as child:
+            theirs.close()
+            while not child._output.get("stdout"):
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(child.communicate(), 0.1)
+            ours.sendall(b"\n")
+            output, _ = await child.communicate()
+            ours.close()
+        assert (output or b"").split() == [b"first", b"second"]
+
+    run(main())
+
+
+def test_a_block_that_ends_by_an_exception_kills_the_child(run: Run[aio.Process]) -> None:
+    async def main() -> aio.Process:
+        child = await aio.spawn_with(SLEEP, stdin=PIPE, stdout=PIPE)
+
+        async def block() -> None:
+            async with child:
+                await child.wait()
+
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(block(), 0.1)
+        return child
+
+    assert run(main()).returncode
+
+
+def test_a_block_that_is_cancelled_at_its_end_kills_the_child(run: Run[aio.Process]) -> None:
+    async def main() -> aio.Process:
+        child = await aio.spawn_with(SLEEP)
+
+        async def block() -> None:
+            async with child:
+                pass
+
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(block(), 0.1)
+        return child
+
+    assert run(main()).returncode
+
+
+def test_a_child_is_told_to_end(run: Run[None]) -> None:
+    async def main() -> None:
+        for end in ("terminate", "kill"):
+            async with await aio.spawn_with(SLEEP) as child:
+                assert repr(child) == f"<Process {child.pid} returncode: None>"
+                assert child.args == SLEEP
+                getattr(child, end)()
+                assert await child.wait() != 0
+        async with await aio.spawn_with(SLEEP) as child:
+            child.send_signal(signal.SIGTERM)
+            assert await child.wait() != 0
+
+    run(main())
+
+
+def test_nothing_is_kept_of_a_loop_that_is_done(run: Run[None]) -> None:
+    async def main() -> None:
+        children = await asyncio.gather(*(aio.spawn_with(CHEAP) for _ in range(3)))
+        for child in children:
+            await child.wait()
+
+    run(main())
+    assert aio._turns == {}
+
+
+def test_a_spawn_that_is_cancelled_leaves_no_child(run: Run[None]) -> None:
+    async def main() -> None:
+        task = asyncio.ensure_future(aio.spawn_with(SLEEP, stdin=PIPE, stdout=PIPE))
+        await asyncio.sleep(0)  # it has started the child, and waits for the transports
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())  # a child that was left would be told of by ResourceWarning
+
+
+def test_no_thread_waits_for_a_child(run: Run[None]) -> None:
+    async def main() -> None:
+        before = threading.active_count()
+        children = [await aio.spawn_with(SLEEP, stdin=PIPE, stdout=PIPE) for _ in range(5)]
+        assert threading.active_count() == before
+        for child in children:
+            child.kill()
+            await child.__aexit__(None, None, None)
+
+    run(main())
+
+
+def test_the_end_is_learnt_without_an_event_to_wait_on(
+    run: Run[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hasattr(_sys, "_load_system"):
+        pytest.skip("a process handle can always be waited on")
+    monkeypatch.setattr(_sys.system, "exit_event", lambda pid: None)
+
+    async def main() -> None:
+        async with await aio.spawn_with(ECHO, stdin=PIPE, stdout=PIPE) as child:
+            assert await child.communicate(b"x") == (b"x", None)
+
+    run(main())
+
+
+def test_released_when_the_heirs_are_gone(run: Run[None]) -> None:
+    async def main() -> None:
+        args = [*PYTHON, LAUNCHER]
+        async with await aio.spawn_with(args, stdin=PIPE, lifeline=True) as child:
+            assert await child.wait() == 0
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(child.wait_released(), 0.1)
+            assert child.stdin is not None
+            child.stdin.close()
+            assert await child.wait_released() == await child.wait_released() == 0
+        async with await aio.spawn_with(CHEAP) as child:
+            with pytest.raises(exceptions.UnsupportedOptionError, match="lifeline"):
+                await child.wait_released()
+
+    run(main())
+
+
+class TestChannels:
+    def test_duplex_and_half_close(self, run: Run[None]) -> None:
+        data = b"0123456789\n" * 50_000
+
+        async def main() -> None:
+            ours, theirs = noinherit.socketpair()
+            async with await aio.spawn_with(ECHO, stdin=theirs, stdout=theirs) as child:
+                theirs.close()
+                reader, writer = await aio.open_channel(ours)
+                assert ours.fileno() == -1
+                writer.write(data)
+                drained = asyncio.ensure_future(writer.drain())
+                writer.write_eof()
+                assert (await reader.read()).replace(b"\r", b"") == data
+                await drained
+                writer.close()
+                await writer.wait_closed()
+                assert await child.wait() == 3
+
+        run(main())
+
+    def test_closing_is_the_end_for_the_peer(self, run: Run[None]) -> None:
+        async def main() -> None:
+            ours, theirs = noinherit.socketpair()
+            with theirs:
+                _, writer = await aio.open_channel(ours)
+                writer.write(b"last")
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+                assert (theirs.recv(99), theirs.recv(99)) == (b"last", b"")
+
+        run(main())
+
+    def test_flow_control_and_what_else_a_transport_has(self, run: Run[None]) -> None:
+        async def main() -> None:
+            ours, theirs = noinherit.socketpair()
+            _, writer = await aio.open_channel(ours)
+
+            def receive() -> bytes:
+                return b"".join(iter(lambda: theirs.recv(1 << 16), b""))
+
+            with theirs:
+                writer.transport.set_write_buffer_limits(high=0)
+                # Not writelines(): in some Pythons its data does not make drain() wait.
+                writer.write(b"x" * 300_000 + b"y")
+                assert writer.transport.get_write_buffer_size()
+                received = asyncio.ensure_future(asyncio.to_thread(receive))
+                await writer.drain()
+                assert not writer.transport.get_write_buffer_size()
+                assert writer.get_extra_info("no such thing", 3) == 3
+                assert writer.can_write_eof()
+                assert not writer.is_closing()
+                writer.transport.abort()
+                assert writer.is_closing()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+                assert await received == b"x" * 300_000 + b"y"
+
+        run(main())
+
+    def test_what_is_not_read_is_not_taken(self, run: Run[None]) -> None:
+        async def main() -> None:
+            ours, theirs = noinherit.socketpair()
+            reader, writer = await aio.open_channel(ours, limit=1000)
+            with theirs:
+                data = b"0123456789" * 300_000
+                sent = asyncio.ensure_future(asyncio.to_thread(theirs.sendall, data))
+                done, _ = await asyncio.wait([sent], timeout=0.1)
+                assert not done
+                assert await reader.readexactly(len(data)) == data
+                await sent
+                writer.close()
+                await writer.wait_closed()
+
+        run(main())
+
+    def test_goes_on_where_the_channel_was(self, run: Run[None]) -> None:
+        async def main() -> None:
+            ours, theirs = noinherit.socketpair()
+            with theirs:
+                theirs.sendall(b"data")
+                assert ours.recv(1) == b"d"
+                reader, writer = await aio.open_channel(ours)
+                assert await reader.readexactly(3) == b"ata"
+                writer.close()
+                await writer.wait_closed()
+
+        run(main())
+
+    def test_has_had_its_end(self, run: Run[None]) -> None:
+        async def main() -> None:
+            ours, theirs = noinherit.socketpair()
+            with theirs:
+                theirs.shutdown(socket.SHUT_WR)
+                assert ours.recv(1) == b""
+                reader, writer = await aio.open_channel(ours)
+                assert await reader.read() == b""
+                writer.write(b"still")
+                await writer.drain()
+                assert theirs.recv(99) == b"still"
+                writer.close()
+                await writer.wait_closed()
+
+        run(main())
+
+    def test_a_childs_end_on_windows(self, run: Run[Any]) -> None:
+        ours, theirs = noinherit.socketpair()
+        with ours, theirs:
+            try:
+                theirs.settimeout(1)
+            except exceptions.UnsupportedOptionError:
+                with pytest.raises(exceptions.UnsupportedOptionError, match="synchronous"):
+                    run(aio.open_channel(theirs))
+            else:
+                pytest.skip("both ends can be opened here")
+
+    def test_a_closed_channel(self, run: Run[Any]) -> None:
+        ours, theirs = noinherit.socketpair()
+        with theirs:
+            ours.close()
+            with pytest.raises(OSError, match=r"\[Errno 9\]"):
+                run(aio.open_channel(ours))
+
+    def test_a_peer_that_is_gone(self, run: Run[None]) -> None:
+        async def main() -> None:
+            ours, theirs = noinherit.socketpair()
+            reader, writer = await aio.open_channel(ours)
+            theirs.close()
+            assert await reader.read() == b""
+
+            async def write() -> None:
+                while True:
+                    writer.write(b"x")
+                    await writer.drain()
+                    await asyncio.sleep(0)
+
+            with pytest.raises((BrokenPipeError, ConnectionResetError)):
+                await write()
+            writer.close()
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                await writer.wait_closed()
+
+        run(main())
+
+
+def longest_stall(spawn: Callable[[], Awaitable[Any]], count: int) -> float:
+    """Return for how long, at most, nothing else ran while `count` children were at it."""
+
+    async def main() -> float:
+        stalls = []
+
+        async def tick() -> None:
+            last = time.perf_counter()
+            while True:
+                await asyncio.sleep(0)
+                now = time.perf_counter()
+                stalls.append(now - last)
+                last = now
+
+        async def one() -> None:
+            child = await spawn()
+            await child.wait()
+
+        ticker = asyncio.ensure_future(tick())
+        await asyncio.gather(*(one() for _ in range(count)))
+        ticker.cancel()
+        return max(stalls)
+
+    return asyncio.run(main())
+
+
+@pytest.mark.skipif(WINE, reason="under Wine, 200 processes take minutes")
+def test_200_children_at_once_block_the_loop_one_at_a_time() -> None:
+    theirs: list[float] = []
+    ours: list[float] = []
+    # What else the machine does can only add to it.
+    while not ours or (min(ours) > 0.5 * min(theirs) and len(ours) < 6):
+        theirs.append(longest_stall(lambda: asyncio.create_subprocess_exec(*CHEAP), 200))
+        ours.append(longest_stall(lambda: aio.spawn_with(CHEAP), 200))
+    assert min(ours) <= 0.5 * min(theirs), (ours, theirs)
+
+
+def test_importing_noinherit_does_not_import_it() -> None:
+    script = "import sys, noinherit; print({'asyncio', 'noinherit.aio'} & {*sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=True, text=True
+    )
+    assert done.stdout == "set()\n"
+
+
+def test_sockets_reach_the_child(run: Run[None]) -> None:
+    script = "import noinherit; print(noinherit.inherited()['a'].socket().getsockname()[1])"
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            args = [sys.executable, "-c", script]
+            async with await aio.spawn_with(args, fds={"a": listener}, stdout=PIPE) as child:
+                output, _ = await child.communicate()
+            assert int(output or 0) == listener.getsockname()[1]
+
+    run(main())

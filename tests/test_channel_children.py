@@ -1,0 +1,167 @@
+"""Channels as files, and as what children have."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import noinherit
+from noinherit import Channel, socketpair, spawn_with
+from support import child, meanwhile, read_all
+
+PYTHON = [sys.executable, "-I", "-S", "-c"]
+# More than any system keeps of what nobody reads.
+FULL = 1 << 22
+FORK: Any = getattr(os, "fork", None)
+
+
+class TestMakefile:
+    def test_text_both_ways(self, ends: tuple[Channel, Channel]) -> None:
+        one, other = ends
+        with (
+            one.makefile("rw", encoding="utf-8", newline="\n") as here,
+            other.makefile("rwb") as there,
+        ):
+            here.write("é\n")
+            here.flush()
+            assert there.readline() == "é\n".encode()
+            there.write(b"answer\n")
+            there.flush()
+            assert here.readline() == "answer\n"
+
+    def test_keeps_the_channel_open(self, ends: tuple[Channel, Channel]) -> None:
+        one, other = ends
+        with one.makefile("wb", buffering=0) as file:
+            one.close()
+            assert (one.fileno(), file.readable(), file.writable()) == (-1, False, True)
+            file.write(b"x")
+            assert other.recv(9) == b"x"
+        assert other.recv(9) == b""
+
+    def test_closed_twice_is_closed_once(self, ends: tuple[Channel, Channel]) -> None:
+        one, other = ends
+        file = one.makefile("rb", buffering=0)
+        file.close()
+        file.close()
+        one.close()
+        assert other.recv(9) == b""
+
+    def test_one_way_only(self, pair: tuple[Channel, Channel]) -> None:
+        ours, _ = pair
+        with ours.makefile("rb", 0) as reader, ours.makefile("wb", 0) as writer:
+            with pytest.raises(io.UnsupportedOperation):
+                reader.write(b"x")
+            with pytest.raises(io.UnsupportedOperation):
+                writer.read(1)
+
+    def test_a_read_that_timed_out_is_the_last(self, pair: tuple[Channel, Channel]) -> None:
+        ours, theirs = pair
+        ours.settimeout(0.01)
+        theirs.sendall(b"12345")
+        with ours.makefile("rb") as file:
+            with pytest.raises(TimeoutError):
+                file.read(10)
+            theirs.sendall(b"67890")
+            with pytest.raises(OSError, match="timed out object"):
+                file.read(10)
+
+    def test_without_waiting(self, pair: tuple[Channel, Channel]) -> None:
+        ours, _ = pair
+        ours.settimeout(0)
+        with ours.makefile("rb", buffering=0) as reader, ours.makefile("wb", 0) as writer:
+            assert reader.read(1) is None
+            while writer.write(bytes(1 << 16)) is not None:
+                pass
+
+    @pytest.mark.parametrize("mode", ["", "a", "rx", "b"])
+    def test_modes(self, mode: str, pair: tuple[Channel, Channel]) -> None:
+        with pytest.raises(ValueError, match="mode="):
+            pair[0].makefile(mode)
+        with pytest.raises(ValueError, match="binary"):
+            pair[0].makefile("r", buffering=0)
+
+
+class TestChildren:
+    def test_neither_end_is_inheritable(self, pair: tuple[Channel, Channel]) -> None:
+        assert [noinherit.get_noinherit(end) for end in pair] == [True, True]
+
+    ECHO = (
+        "import sys; data = sys.stdin.buffer.read(); sys.stdout.buffer.write(data[::-1]);"
+        "sys.stdout.flush(); sys.stderr.write('!')"
+    )
+
+    def test_an_end_is_all_three_streams(self, ends: tuple[Channel, Channel]) -> None:
+        theirs, ours = ends
+        with spawn_with(
+            [*PYTHON, self.ECHO], stdin=theirs, stdout=theirs, stderr=theirs
+        ) as process:
+            theirs.close()
+            ours.sendall(b"question")
+            ours.shutdown(socket.SHUT_WR)
+            assert read_all(ours) == b"noitseuq!"
+        assert process.returncode == 0
+
+    def ask(self, question: bytes) -> None:
+        ours, theirs = socketpair()
+        with (
+            ours,
+            spawn_with([*PYTHON, self.ECHO], stdin=theirs, stdout=theirs, stderr=-1) as process,
+        ):
+            theirs.close()
+            with meanwhile(lambda: ours.sendall(question), lambda: ours.shutdown(socket.SHUT_WR)):
+                assert read_all(ours) == question[::-1]
+            assert process.stderr is not None
+            assert process.stderr.read() == b"!"
+
+    def test_the_answer_comes_after_the_half_close_200_times_in_a_row(self) -> None:
+        for size in range(200):
+            self.ask(os.urandom(size * 997))
+
+    def test_a_value_of_fds_and_taken_in_the_child(self, ends: tuple[Channel, Channel]) -> None:
+        theirs, ours = ends
+        script = (
+            "fd = inherited()['c']; channel = fd.channel()\n"
+            "assert refused(exceptions.AlreadyTakenError, fd.channel)\n"
+            "with channel:\n"
+            "    data = b''\n"
+            "    while some := channel.recv(3): data += some\n"
+            "    assert not os.get_inheritable(channel.fileno())\n"
+            "    channel.sendall(data.upper()); channel.shutdown(1)\n"
+        )
+        with meanwhile(lambda: child(script, {"c": theirs})) as done:
+            ours.sendall(b"question")
+            ours.shutdown(socket.SHUT_WR)
+            assert read_all(ours) == b"QUESTION"
+        assert done[0].returncode == 0
+
+    def test_one_that_had_a_timeout_waits_again(self, pair: tuple[Channel, Channel]) -> None:
+        ours, theirs = pair
+        ours.settimeout(0)
+        script = "print(inherited()['c'].channel().recv(9))"
+        with meanwhile(lambda: child(script, {"c": ours})) as done:
+            threading.Event().wait(0.5)
+            theirs.sendall(b"late")
+        assert done[0].stdout == "b'late'\n"
+
+    def test_what_is_no_channel(self, make_file: Callable[[], int]) -> None:
+        reader, writer = os.pipe()
+        script = (
+            "fds = dict(inherited())\n"
+            "assert refused((OSError, exceptions.NotADescriptorError), fds.pop('tcp').channel)\n"
+            "for fd in fds.values():\n"
+            "    assert refused(OSError, fd.channel).errno == __import__('errno').ENOTSOCK\n"
+            "    fd.close()\n"
+        )
+        try:
+            with socket.socket() as tcp:
+                child(script, {"file": make_file(), "pipe": reader, "tcp": tcp})
+        finally:
+            os.close(reader)
+            os.close(writer)

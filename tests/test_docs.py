@@ -1,0 +1,211 @@
+"""What the README and the documentation show runs, and what they link to is there.
+
+A block of ``python`` is run by a child interpreter in a directory of its own; one whose first line
+is ``# NAME`` is a file of that name for the blocks after it on the page, one of which must use it.
+Of ``console``, what follows ``$`` is run by a shell and must say what is shown, but for numbers.
+Three dots stand for anything. An HTML comment right before a block tells what else there is to
+know: ``not run: REASON``, or ``needs: PROGRAM…``, where ``POSIX`` and ``Linux`` count as such. A
+comment may also hold a block, which the page takes and its readers do not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from noinherit import run_with
+
+TREE = Path(__file__).parent.parent
+PAGES = [TREE / "README.md", *sorted((TREE / "docs").glob("**/*.md"))]
+BLOCK = re.compile(
+    r"(?:^<!-- (?P<mark>not run|needs): (?P<what>[^>]*?) -->\n+)?"
+    r"^```(?P<language>\S*)[^\n]*\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+RUN = {"python", "console"}
+SYSTEMS = {"POSIX": os.name == "posix", "Linux": sys.platform == "linux"}
+# There is nothing in them that could run; sh is for commands that change what they are run on.
+SHOWN = {"text", "toml", "ini", "yaml", "c"}
+# What would let a block see more than its own directory, and what tests/test_docs.py is run with.
+FOREIGN = {"PYTHONPATH", "GNUPGHOME", "MAKEFLAGS", "PYTEST_ADDOPTS", "COVERAGE_PROCESS_START"}
+SCRIPTS = Path(sys.executable).parent
+# Chromium keeps itself from running as root, which tests in a container are, and from ending while
+# something of it looks for updates.
+CHROMIUM = """#!/bin/sh
+exec {real} --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking \
+--disable-component-update --disable-sync --no-first-run "$@"
+"""
+
+
+class Block:
+    """A fenced block, and the files that the page has made by then."""
+
+    def __init__(self, page: Path, match: re.Match[str], files: dict[str, str]) -> None:
+        self.page = page
+        self.line = page.read_text(encoding="utf-8").count("\n", 0, match.start("language")) + 1
+        self.language, self.text = match["language"], match["text"]
+        self.mark, self.what = match["mark"], match["what"] or ""
+        self.files = dict(files)
+        named = re.match(r"# ([\w.]+\.\w+)\n", self.text)
+        self.name = named[1] if named and self.language in (*RUN, *SHOWN) else None
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(TREE).as_posix()}:{self.line}"
+
+
+def blocks_of(page: Path) -> Iterator[Block]:
+    files: dict[str, str] = {}
+    for match in BLOCK.finditer(page.read_text(encoding="utf-8")):
+        if match["language"].startswith("{"):
+            continue  # it is Sphinx's
+        block = Block(page, match, files)
+        yield block
+        if block.name is not None:
+            files[block.name] = block.text
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+
+
+def environment(directory: Path) -> dict[str, str]:
+    environ = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    path = os.pathsep.join(map(str, (directory / "programs", SCRIPTS, os.environ["PATH"])))
+    return {**environ, "PATH": path, "HOME": str(directory)}
+
+
+def prepare(block: Block, directory: Path) -> dict[str, str]:
+    """Put the page's files into `directory`; return the environment to run the block in."""
+    if block.mark == "needs":
+        for need in block.what.split():
+            if need in SYSTEMS:
+                if not SYSTEMS[need]:
+                    pytest.skip(f"for {need}")
+            elif shutil.which(need, path=f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}") is None:
+                pytest.skip(f"{need} is not installed")
+    for name, text in block.files.items():
+        (directory / name).write_text(text, encoding="utf-8")
+    programs = directory / "programs"
+    programs.mkdir()
+    if (real := shutil.which("chromium")) is not None:
+        wrapper = programs / "chromium"
+        wrapper.write_text(CHROMIUM.format(real=real))
+        wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR)
+    return environment(directory)
+
+
+def compared(text: str) -> str:
+    """Return `text` without what differs from run to run."""
+    return re.sub(r"\d+", "0", re.sub(r" +$", "", text.strip(), flags=re.MULTILINE))
+
+
+def runnable(language: str) -> list[Block]:
+    return [
+        block
+        for block in BLOCKS
+        if block.language == language and block.name is None and block.mark != "not run"
+    ]
+
+
+@pytest.mark.parametrize("block", runnable("python"), ids=str)
+def test_python(block: Block, tmp_path: Path) -> None:
+    env = prepare(block, tmp_path)
+    done = run_with(
+        [sys.executable, "-X", "utf8", "-W", "error", "-c", block.text],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    if (tmp_path / ".gnupg").exists():  # gpg has started its agent
+        run_with(["gpgconf", "--kill", "all"], env=env, check=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="consoles are shown with a POSIX shell")
+@pytest.mark.parametrize("block", runnable("console"), ids=str)
+def test_console(block: Block, tmp_path: Path) -> None:
+    env = prepare(block, tmp_path)
+    for session in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        command, _, shown = session.partition("\n")
+        done = run_with(
+            ["sh", "-c", command],
+            cwd=tmp_path,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=50,
+        )
+        pattern = re.escape(compared(shown)).replace(re.escape("..."), ".*")
+        assert re.fullmatch(pattern, compared(done.stdout), re.DOTALL), done.stdout
+
+
+@pytest.mark.parametrize("name", ["_channel", "_jobserver", "_plan", "_trace"])
+def test_docstrings(name: str, tmp_path: Path) -> None:
+    # In a child, which holds nothing that anybody left inheritable: one of them would tell of it.
+    script = (
+        f"import doctest, subprocess, sys, noinherit, noinherit.{name} as module\n"
+        "names = {'noinherit': noinherit, 'subprocess': subprocess, 'sys': sys}\n"
+        "failed, attempted = doctest.testmod(module, extraglobs=names)\n"
+        "sys.exit(failed or not attempted)\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = run_with(command, env=environment(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_nothing_is_left_out_in_silence(page: Path) -> None:
+    blocks = list(blocks_of(page))
+    for number, block in enumerate(blocks):
+        assert block.language in RUN | SHOWN or block.mark == "not run", block
+        assert block.what or not block.mark, block
+        if block.name is not None:
+            used = any(
+                block.name.removesuffix(".py") in later.text for later in blocks[number + 1 :]
+            )
+            assert used, f"{block}: no block uses {block.name}"
+    # Every fence was understood.
+    assert "```" not in BLOCK.sub("", page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", ["SECURITY.md", "docs/platforms.md"])
+def test_the_tests_that_are_named_are_there(page: str) -> None:
+    named = re.findall(r"`(?:tests/)?([\w/]+\.py)((?:::\w+)*)`", (TREE / page).read_text("utf-8"))
+    assert named
+    for file, inside in named:
+        text = (TREE / "tests" / file).read_text(encoding="utf-8")
+        for name in inside.split("::")[1:]:
+            assert re.search(rf"(?:class|def) {name}\b", text), f"{file}{inside}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub, and so myst, gives to the headings of `page`."""
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower().strip()).replace(" ", "-") for heading in headings
+    }
+
+
+@pytest.mark.parametrize("page", [*PAGES, *TREE.glob("[A-Z]*.md")], ids=lambda page: page.name)
+def test_links(page: Path) -> None:
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in anchors(linked), f"{page.name}: {target}"

@@ -1,0 +1,137 @@
+"""The worked examples do what they say."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noinherit import run_with, spawn_with
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class TestPreforkServer:
+    REQUESTS = 3000
+
+    def test_restarts_under_load_lose_nothing(self) -> None:
+        prefork = load("prefork_server")
+        answers: list[tuple[int, bytes]] = []
+        halfway = threading.Event()
+
+        def ask(port: int) -> None:
+            for _ in range(self.REQUESTS):
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+                connection.request("GET", "/")
+                response = connection.getresponse()
+                answers.append((response.status, response.read()))
+                connection.close()
+                if len(answers) > self.REQUESTS // 4:
+                    halfway.set()
+
+        with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+            pool = prefork.Pool(listener, 3)
+            pool.restart()
+            load_thread = threading.Thread(target=ask, args=[listener.getsockname()[1]])
+            load_thread.start()
+            restarts = 0
+            try:
+                halfway.wait(60)
+                while load_thread.is_alive():
+                    pool.restart()
+                    restarts += 1
+            finally:
+                load_thread.join()
+                pool.stop()
+        assert answers == [(200, b"hello\n")] * self.REQUESTS
+        assert pool.served == self.REQUESTS
+        assert restarts > 0
+
+    def test_as_its_user_runs_it(self) -> None:
+        with spawn_with(
+            [sys.executable, EXAMPLES / "prefork_server.py", "0", "2"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        ) as server:
+            assert server.stdout is not None
+            found = re.match(r"http://([\d.]+):(\d+) has 2 workers", server.stdout.readline())
+            assert found is not None
+            connection = http.client.HTTPConnection(found[1], int(found[2]), timeout=30)
+            connection.request("GET", "/")
+            assert connection.getresponse().read() == b"hello\n"
+            connection.close()
+            rest, _ = server.communicate("\n", timeout=50)
+        assert rest == (
+            "restarted; 1 requests were answered by those who have left\n1 requests answered\n"
+        )
+
+    def test_the_workers_end_with_their_parent(self) -> None:
+        server = spawn_with(
+            [sys.executable, EXAMPLES / "prefork_server.py", "0", "2"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        with server:
+            assert server.stdout is not None
+            port = int(server.stdout.readline().split()[0].rpartition(":")[2])
+            server.kill()
+            # The workers have their parent's standard output; it ends when all of them have ended.
+            server.stdout.read()
+        socket.create_server(("127.0.0.1", port)).close()
+
+
+class TestFilterThrough:
+    UPPER = "import sys; sys.stdout.buffer.write(sys.stdin.buffer.read().upper()); sys.exit(3)"
+
+    @pytest.mark.parametrize("size", [0, 10, 8 << 20])
+    def test_sends_ends_and_knows_the_end(self, size: int) -> None:
+        through = load("filter_through").filter_through
+        data = os.urandom(size)
+        compress = (
+            "import sys, zlib; made = zlib.compressobj(0); out = sys.stdout.buffer\n"
+            "while some := sys.stdin.buffer.read1(1 << 16): out.write(made.compress(some))\n"
+            "out.write(made.flush()); sys.exit(3)"
+        )
+        answer, status = through([sys.executable, "-c", compress], data)
+        assert zlib.decompress(answer) == data
+        assert status == 3
+
+    def test_of_a_program_that_does_not_listen(self) -> None:
+        through = load("filter_through").filter_through
+        assert through([sys.executable, "-c", "print('no')"], bytes(8 << 20))[0].strip() == b"no"
+
+    def test_of_a_program_that_is_not_there(self) -> None:
+        with pytest.raises(FileNotFoundError):
+            load("filter_through").filter_through(["no-such-program"], b"")
+
+    def test_as_its_user_runs_it(self) -> None:
+        example = EXAMPLES / "filter_through.py"
+        done = run_with(
+            [sys.executable, example, sys.executable, "-c", self.UPPER],
+            input=b"hello",
+            capture_output=True,
+        )
+        assert (done.stdout, done.stderr, done.returncode) == (b"HELLO", b"", 3)

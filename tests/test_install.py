@@ -1,0 +1,123 @@
+"""Other people's children are exact, too."""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.subprocess
+import inspect
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from subprocess import Popen
+from typing import Any
+
+import pytest
+
+import noinherit
+from noinherit import Process, exceptions
+from probe import identity
+from support import CHEAP, PROBE
+
+STOCK: Any = subprocess.Popen
+INIT = STOCK.__init__
+
+
+class Derived(subprocess.Popen):  # type: ignore[type-arg]  # as other people write it
+    pass
+
+
+class Mixed(threading.local, subprocess.Popen):  # type: ignore[type-arg]  # likewise
+    pass
+
+
+def engine(popen: Any) -> bool:
+    """Return whether `popen` starts a child that can be given a number of one's choice."""
+    with open(os.devnull, "rb") as file:  # noqa: PTH123 -- not a path everywhere
+        try:
+            process = popen([*PROBE], stdout=subprocess.PIPE, fds={7: file})
+        except TypeError:
+            popen(CHEAP).wait()
+            return False
+        with process:
+            return set(json.loads(process.communicate()[0])["fds"]) == {"0", "1", "2", "7"}
+
+
+def by_attribute(*args: Any, **options: Any) -> Any:
+    return subprocess.Popen(*args, **options)
+
+
+def test_every_way_to_popen_leads_to_process_and_back() -> None:
+    ways = [by_attribute, Popen, Derived, Mixed]
+    assert [engine(way) for way in ways] == [False] * 4
+    with noinherit.install():
+        assert subprocess.Popen is Process
+        assert [engine(way) for way in ways] == [True] * 4
+    assert [engine(way) for way in ways] == [False] * 4
+    assert (subprocess.Popen, STOCK.__init__) == (STOCK, INIT)
+    assert (Derived.__bases__, Mixed.__bases__) == ((STOCK,), (threading.local, STOCK))
+
+
+def test_nested_use_and_either_form() -> None:
+    noinherit.install()
+    with noinherit.install(), noinherit.install():
+        pass
+    assert subprocess.Popen is Process
+    noinherit.uninstall()
+    assert subprocess.Popen is STOCK
+    with pytest.raises(exceptions.NotInstalledError):
+        noinherit.uninstall()
+
+
+def test_a_process_is_a_process_with_and_without() -> None:
+    with noinherit.install():
+        child = Popen(CHEAP)
+        assert isinstance(child, STOCK)
+        assert noinherit.run_with(CHEAP).returncode == 0
+        assert inspect.signature(STOCK) == inspect.signature(INIT).replace(
+            parameters=[*inspect.signature(INIT).parameters.values()][1:]
+        )
+    assert child.wait(timeout=60) == 0
+
+
+def test_subprocess_run_is_exact(make_file: Callable[[], int]) -> None:
+    os.set_inheritable(make_file(), True)
+    wanted = make_file()
+    with noinherit.install():
+        run: Any = subprocess.run
+        done = run(PROBE, capture_output=True, check=True, fds={9: wanted})
+        assert subprocess.check_output(CHEAP) == b""
+    fds = json.loads(done.stdout)["fds"]
+    assert {int(number) for number in fds} == {0, 1, 2, 9}
+    assert fds["9"] == identity(wanted)
+
+
+def test_asyncios_own_processes_take_fds(make_file: Callable[[], int]) -> None:
+    wanted = make_file()
+
+    async def main() -> bytes:
+        spawn: Any = asyncio.create_subprocess_exec
+        process = await spawn(*PROBE, stdout=asyncio.subprocess.PIPE, fds={"a": wanted, 9: wanted})
+        output, _ = await asyncio.wait_for(process.communicate(), 60)
+        return bytes(output)
+
+    with noinherit.install():
+        fds = json.loads(asyncio.run(main()))["fds"]
+    assert fds["3"] == fds["9"] == identity(wanted)
+    assert set(fds) == {"0", "1", "2", "3", "9"}
+
+
+def test_what_popen_takes_is_taken() -> None:
+    script = "import sys; print(sys.stdin.read())"
+    with noinherit.install():
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            input="x",
+            capture_output=True,
+            text=True,
+            check=True,
+            close_fds=False,
+        )
+    assert done.stdout == "x\n"

@@ -1,0 +1,315 @@
+"""What is particular to Linux: another process as /proc tells of it."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("needs Linux's /proc", allow_module_level=True)
+assert sys.platform == "linux"
+
+import contextlib
+import errno
+import http.client
+import json
+import os
+import pickle
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from noinherit import audit, spawn_with
+from support import command, free_port
+
+MANY = r"""
+import os, pickle, select, socket, sys
+import noinherit
+listener = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(listener.getsockname())
+accepted, _ = listener.accept()
+v6 = socket.create_server(("::1", 0), family=socket.AF_INET6) if socket.has_ipv6 else None
+datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+datagrams.bind(("127.0.0.1", 0))
+unbound = [
+    socket.socket(),
+    socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+    socket.socket(socket.AF_UNIX),
+]
+pair = socket.socketpair()
+named, abstract = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+named.bind(sys.argv[1] + "/a socket")
+named.listen()
+awkward = socket.socket(socket.AF_UNIX)
+awkward.bind(sys.argv[1] + "/  \udcff ")
+abstract.bind("\0" + sys.argv[1])
+pipe = os.pipe()
+poll = select.epoll()
+file = open(sys.argv[1] + "/gone", "w")
+os.set_inheritable(file.fileno(), True)
+os.unlink(file.name)
+directory = os.open("/", os.O_RDONLY)
+pickle.dump(noinherit.audit(), sys.stdout.buffer)
+sys.stdout.flush()
+sys.stdin.read()
+"""
+
+
+def test_tells_what_the_process_itself_would(tmp_path: Path) -> None:
+    with spawn_with(
+        [sys.executable, "-c", MANY, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        told = pickle.load(child.stdout)
+        seen = audit(child.pid)
+        child.communicate()
+    assert seen == told
+    names = {each.name for each in seen}
+    assert {
+        "tcp",
+        "udp",
+        "unix",
+        f"unix {tmp_path}/a socket listening",
+        f"AF_UNIX SOCK_DGRAM @{tmp_path}",
+        f"{tmp_path}/gone (deleted)",
+        "/",
+    } < names
+    assert {"eventpoll", "directory", "pipe", "socket", "file"} <= {each.kind for each in seen}
+
+
+EXHAUSTED = """
+import os, resource, socket
+import noinherit
+noinherit.audit()
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+sockets = []
+try:
+    while True: sockets.append(socket.socket())
+except OSError:
+    found = noinherit.audit()
+sockets.pop().close()
+assert len(found) == 64, len(found)
+assert found[63].name.startswith("socket:["), found
+# And with a single one left, all there is to tell.
+found = noinherit.audit()
+assert len(found) == 63, len(found)
+assert found[62].name == "tcp", found
+print("held")
+"""
+
+
+def test_works_when_too_many_files_are_open() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EXHAUSTED], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("held\n", "")
+
+
+# What only the owner of such a socket can be told.
+FEWER = r"""
+import os, socket, sys
+os.chdir(sys.argv[1])
+bound, netlink = socket.socket(), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
+bound.bind(("127.0.0.1", 0))
+lines = socket.socket(socket.AF_UNIX)
+lines.bind("two\nlines: 3 4 5")
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_tells_less_of_sockets_that_are_in_no_table(tmp_path: Path) -> None:
+    with spawn_with(
+        [sys.executable, "-c", FEWER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        bound, netlink, lines = audit(child.pid)[3:]
+        child.communicate()
+    assert bound.name == "tcp"
+    assert (netlink.kind, netlink.socket) == ("socket", None)
+    assert netlink.name.startswith("socket:[")
+    assert lines.name == "unix two"
+
+
+def test_sockets_of_other_families_have_no_addresses() -> None:
+    with contextlib.ExitStack() as stack:
+        known = {}
+        for family in (socket.AF_NETLINK, socket.AF_PACKET):
+            with contextlib.suppress(PermissionError):
+                opened = stack.enter_context(socket.socket(family, socket.SOCK_RAW))
+                known[opened.fileno()] = f"{family.name} SOCK_RAW"
+        found = {each.number: each for each in audit() if each.number in known}
+    assert {number: each.name for number, each in found.items()} == known
+    assert {each.socket and each.socket.local for each in found.values()} == {None}
+
+
+def test_a_socket_that_python_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "an AF_ALG socket has no name")
+
+    with socket.socket() as unknown:
+        number = unknown.fileno()
+        monkeypatch.setattr(socket, "socket", refuse)
+        (found,) = (each for each in audit() if each.number == number)
+        monkeypatch.undo()
+    assert (found.kind, found.socket) == ("socket", None)
+    assert found.name.startswith("socket:[")
+
+
+def test_a_kernel_that_does_not_tell_the_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> bytes:
+        raise OSError(errno.ENOTSUP, "no such attribute")
+
+    monkeypatch.setattr(os, "getxattr", refuse)
+    with (
+        socket.socket() as unbound,
+        spawn_with(["cat"], fds={3: unbound}, stdin=subprocess.PIPE) as child,
+    ):
+        (found,) = (each for each in audit(child.pid) if each.number == 3)
+    assert (found.kind, found.socket) == ("socket", None)
+
+
+def test_looks_into_the_network_of_the_process() -> None:
+    unshare = ["unshare", "--net"]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*unshare, "true"], check=False).returncode
+    ):
+        pytest.skip("a network namespace cannot be made here")
+    script = """
+import socket, sys
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind(("0.0.0.0", 5353))
+print(flush=True)
+sys.stdin.read()
+"""
+    with spawn_with(
+        [*unshare, sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert audit(child.pid)[3].name == "udp 0.0.0.0:5353"
+        child.communicate()
+
+
+def test_one_that_may_not_be_read() -> None:
+    if Path("/proc/1").stat().st_uid:
+        pytest.skip("no other user's process is known here")
+    # Whoever is not root may not look at root's.
+    script = """
+import os
+import noinherit
+noinherit.audit(), noinherit.audit(os.getppid())  # loads all while it can be read
+if os.getuid() == 0:
+    os.setuid(65534)
+try:
+    noinherit.audit(1)
+except PermissionError as error:
+    print(error.strerror)
+noinherit.audit()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("Permission denied\n", "")
+
+
+def missing(*programs: str) -> str | None:
+    for program in programs:
+        if shutil.which(program) is None:
+            return f"{program} is not installed"
+    return None
+
+
+NGINX = """
+daemon off;
+master_process off;
+pid nginx.pid;
+error_log error.log;
+events {{}}
+http {{
+    access_log access.log;
+    server {{ listen 127.0.0.1:{port}; location / {{ return 200 "here"; }} }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def nginx(folder: Path) -> Iterator[tuple[int, int]]:
+    """Yield process id and port of an nginx that has answered a request."""
+    port = free_port()
+    (folder / "nginx.conf").write_text(NGINX.format(port=port))
+    with spawn_with(
+        ["nginx", "-p", str(folder), "-c", "nginx.conf", "-e", "error.log"],
+        env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"},
+    ) as child:
+        try:
+            while True:
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+                with contextlib.closing(connection):
+                    try:
+                        connection.request("GET", "/")
+                    except ConnectionRefusedError:
+                        assert child.poll() is None, (folder / "error.log").read_text()
+                        continue
+                    assert connection.getresponse().read() == b"here"
+                    break
+            yield child.pid, port
+        finally:
+            child.terminate()
+
+
+@pytest.mark.skipif(
+    bool(missing("lsof")) or not (shutil.which("nginx") or Path("/usr/sbin/nginx").exists()),
+    reason="needs nginx and lsof, which .ci/run installs",
+)
+class TestNginx:
+    def test_audit_agrees_with_lsof_and_proc(self, tmp_path: Path) -> None:
+        with nginx(tmp_path) as (pid, port):
+            done = command("audit", str(pid), "--json")
+            table = command("audit", str(pid)).stdout
+            listed = lsof(pid)
+            proc = {
+                int(path.name): (
+                    str(path.readlink()),
+                    Path(f"/proc/{pid}/fdinfo/{path.name}").read_text(),
+                )
+                for path in Path(f"/proc/{pid}/fd").iterdir()
+            }
+        facts = json.loads(done.stdout)
+        told = {each["number"]: each for each in facts["descriptors"]}
+        assert told.keys() == listed.keys() == proc.keys()
+        for number, each in told.items():
+            link, info = proc[number]
+            flags = int(re.findall(r"^flags:\s+(\d+)$", info, re.MULTILINE)[0], 8)
+            assert each["inheritable"] is not bool(flags & os.O_CLOEXEC)
+            kind, name = listed[number]
+            if each["kind"] == "socket":
+                assert each["identity"].endswith(f":{int(link[8:-1]):x}")
+            else:
+                assert each["name"] == link
+            if kind in ("REG", "CHR", "DIR"):
+                assert each["name"] == name
+            if kind == "IPv4":
+                assert each["name"] == f"tcp {name} listening"
+        listeners = [each for each in told.values() if each["socket"] and each["leaks"]]
+        assert [each["socket"]["local"] for each in listeners] == [["127.0.0.1", port]]
+        # nginx itself opens its files without close-on-exec.
+        assert done.returncode == 1
+        assert facts["leaks"] == sum(each["leaks"] for each in told.values()) > 1
+        row = rf"^ +\d+  LEAKS +socket +tcp 127.0.0.1:{port} listening$"
+        assert re.search(row, table, re.MULTILINE)
+
+
+def lsof(pid: int) -> dict[int, tuple[str, str]]:
+    """Return lsof's word for the kind and its name for everything `pid` has open, by number."""
+    done = subprocess.run(
+        ["lsof", "-nP", "-p", str(pid), "-F", "ftn"], capture_output=True, text=True, check=False
+    )
+    found = re.findall(r"^f(\d+)\nt(.*)\nn(.*)$", done.stdout, re.MULTILINE)
+    return {int(number): (kind, name) for number, kind, name in found}

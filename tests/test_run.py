@@ -1,0 +1,198 @@
+"""``noinherit run``: what it opens, what the command holds, how both end."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from noinherit import _run
+from support import PROBE, command
+
+STATUS = [sys.executable, "-ISc", "import os, sys; os._exit(int(sys.argv[1]))"]
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("text", "meant"),
+        [
+            ("3=log", (3, "log", "r")),
+            ("0=log:w", (0, "log", "w")),
+            ("7=log:a", (7, "log", "a")),
+            ("7=log:rw", (7, "log", "rw")),
+            ("3=a:b", (3, "a:b", "r")),
+            ("3=a:b:w", (3, "a:b", "w")),
+            ("3=a:r:r", (3, "a:r", "r")),
+            (r"3=C:\x", (3, r"C:\x", "r")),
+            (r"3=C:\x:w", (3, r"C:\x", "w")),
+            ("3=a=b", (3, "a=b", "r")),
+            ("3=:w", (3, ":w", "r")),
+        ],
+    )
+    def test_files(self, text: str, meant: object) -> None:
+        assert _run.file_argument(text) == meant
+
+    @pytest.mark.parametrize("text", ["", "3", "3=", "=log", "x=log", "-3=log", "²=log"])
+    def test_no_files(self, text: str) -> None:
+        with pytest.raises(argparse.ArgumentTypeError):
+            _run.file_argument(text)
+
+    @pytest.mark.parametrize(
+        ("text", "meant"),
+        [
+            ("127.0.0.1:80", ("", "127.0.0.1", 80)),
+            ("http=127.0.0.1:80", ("http", "127.0.0.1", 80)),
+            ("http=:80", ("http", "", 80)),
+            ("[::1]:0", ("", "::1", 0)),
+            ("a=[::]:65535", ("a", "::", 65535)),
+            ("localhost:1", ("", "localhost", 1)),
+        ],
+    )
+    def test_listeners(self, text: str, meant: object) -> None:
+        assert _run.listen_argument(text) == meant
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "80", "host", "host:", "host:x", "host:65536", "::1:80", "=h:1", "a:b=h:1", "é=h:1"],
+    )
+    def test_no_listeners(self, text: str) -> None:
+        with pytest.raises(argparse.ArgumentTypeError):
+            _run.listen_argument(text)
+
+    @pytest.mark.parametrize("text", ["", "A", "=b"])
+    def test_no_variables(self, text: str) -> None:
+        with pytest.raises(argparse.ArgumentTypeError):
+            _run.variable_argument(text)
+
+    @pytest.mark.parametrize(
+        ("arguments", "reason"),
+        [
+            ([], "there is no command to run"),
+            (["--"], "there is no command to run"),
+            (["--fd", "3=a", "--fd", "3=b", "--", "x"], "argument --fd: 3 is given twice"),
+            (["--fd", "3=a", "--listen", ":1", "x"], "argument --fd: 3 is a listener's number"),
+            (["--listen", "a=:1", "--listen", "a=:2", "x"], "argument --listen: a is given twice"),
+            (["--listen", "80", "x"], "'80' is not HOST:PORT or NAME=HOST:PORT"),
+            (["--env", "A", "x"], "'A' is not NAME=VALUE"),
+        ],
+    )
+    def test_what_makes_no_sense_is_told_in_a_line(self, arguments: list[str], reason: str) -> None:
+        done = command("run", *arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.splitlines()[-1].startswith("noinherit run: error: ")
+        assert done.stderr.endswith(f"{reason}\n")
+
+
+class TestFiles:
+    def test_the_command_holds_those_and_nothing_else(self, tmp_path: Path) -> None:
+        for name in "ab":
+            (tmp_path / name).touch()
+        done = command("run", "--fd", f"9={tmp_path}/a", f"--fd=5={tmp_path}/b:rw", "--", *PROBE)
+        fds = json.loads(done.stdout)["fds"]
+        who = {name: (tmp_path / name).stat() for name in "ab"}
+        assert {number: fds[number] for number in fds if int(number) > 2} == {
+            "9": f"{who['a'].st_dev}:{who['a'].st_ino}",
+            "5": f"{who['b'].st_dev}:{who['b'].st_ino}",
+        }
+        assert (done.returncode, done.stderr) == (0, "")
+
+    @pytest.mark.parametrize(
+        ("mode", "before", "after"),
+        [
+            (":w", None, "new"),
+            (":w", "older", "new"),
+            (":a", None, "new"),
+            (":a", "older", "oldernew"),
+            (":rw", None, "new"),
+            (":rw", "older", "newer"),
+            (":rw", "older\x1a", "newer\x1a"),
+        ],
+    )
+    def test_modes(self, mode: str, before: str | None, after: str, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        if before is not None:
+            path.write_text(before)
+        script = "import os; os.write(5, b'new')"
+        done = command("run", "--fd", f"5={path}{mode}", sys.executable, "-ISc", script)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert path.read_text() == after
+
+    def test_reading_is_what_no_mode_means(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        path.write_bytes(b"a\r\nb\x1ac")
+        script = "import os, sys; sys.stdout.buffer.write(os.read(5, 9))"
+        script += "; os.write(5, b'x')"
+        done = command("run", "--fd", f"5={path}", sys.executable, "-ISc", script)
+        assert "OSError" in done.stderr
+        assert done.stdout.startswith("a")
+        assert path.read_bytes() == b"a\r\nb\x1ac"
+
+    def test_standard_streams_can_be_given(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        done = command("run", "--fd", f"1={path}:w", sys.executable, "-ISc", "print('there')")
+        assert (done.returncode, done.stdout) == (0, "")
+        assert path.read_text() == "there\n"
+
+
+class TestEnd:
+    @pytest.mark.parametrize("status", [0, 1, 7, 255])
+    def test_the_exit_status_is_the_commands(self, status: int) -> None:
+        assert command("run", "--", *STATUS, str(status)).returncode == status
+
+    @pytest.mark.skipif(sys.platform != "win32", reason="needs an exit status of 32 bits")
+    def test_also_a_large_one(self) -> None:
+        assert command("run", "--", *STATUS, "-1073741819").returncode == 0xC0000005
+
+    def test_what_cannot_be_opened(self, tmp_path: Path) -> None:
+        done = command("run", "--fd", f"3={tmp_path}/none", *STATUS, "0")
+        assert (done.returncode, done.stdout) == (125, "")
+        assert done.stderr == (
+            f"noinherit run: error: {tmp_path}/none: No such file or directory\n"
+        )
+
+    def test_where_nobody_can_listen(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            done = command("run", "--listen", address, *STATUS, "0")
+        assert (done.returncode, done.stderr.count("\n")) == (125, 1)
+        assert done.stderr.startswith(f"noinherit run: error: {address}: ")
+
+    @pytest.mark.parametrize("host", ["a..b", "x" * 300])
+    def test_a_host_that_can_be_none(self, host: str) -> None:
+        done = command("run", "--listen", f"{host}:0", *STATUS, "0")
+        assert (done.returncode, done.stderr.count("\n")) == (125, 1)
+
+    def test_no_such_command(self, tmp_path: Path) -> None:
+        done = command("run", f"{tmp_path}/none")
+        assert done.returncode == 127
+        *_, last = done.stderr.splitlines()
+        assert last.startswith(f"noinherit run: error: {tmp_path}/none: ")
+
+    def test_everything_after_the_command_is_its_own(self) -> None:
+        script = "import sys; print(sys.argv[1:])"
+        words = ["--", "-x", "--", "--fd", "3=x"]
+        for dashes in ([], ["--"]):
+            done = command("run", "--env", "A=b", *dashes, sys.executable, "-c", script, *words)
+            assert (done.stdout, done.stderr) == (f"{words}\n", "")
+
+
+LISTENING = """
+import os
+import noinherit
+((key, told),) = noinherit.inherited().items()
+print(repr(key), told.socket().getsockname()[1], os.environ["A"])
+"""
+
+
+@pytest.mark.parametrize(("listen", "key"), [("http=127.0.0.1:0", "http"), ("127.0.0.1:0", 3)])
+def test_a_python_program_finds_its_listener(listen: str, key: str | int) -> None:
+    done = command("run", "--listen", listen, "--env", "A=b", sys.executable, "-c", LISTENING)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    found = re.fullmatch(f"noinherit run: {key} is 127.0.0.1:(\\d+)\n", done.stderr)
+    assert found is not None
+    assert done.stdout == f"{key!r} {found[1]} b\n"

@@ -1,0 +1,256 @@
+"""``noinherit run`` where there are signals, and programs that understand LISTEN_FDS."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+if sys.platform == "win32":
+    pytest.skip("needs signals that one process sends another", allow_module_level=True)
+assert sys.platform != "win32"
+
+import contextlib
+import http.client
+import importlib.util
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from noinherit import audit
+from noinherit._sys import _signals
+from support import OTHERS, PROBE, command
+
+NOINHERIT = [sys.executable, "-m", "noinherit"]
+
+ACTIVATED = """
+import json, os, socket, sys
+names = [n for n in os.environ if n.startswith("LISTEN_")]
+report = {name: os.environ[name] for name in sorted(names)}
+report["pid"] = os.getpid()
+report["ports"] = [socket.socket(fileno=3 + i).getsockname()[:2] for i in range(3)]
+report["odd"] = os.environ.get("odd.name(x86)")
+report["ignored"] = [line for line in open("/proc/self/status") if line.startswith("SigIgn")]
+print(json.dumps(report))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _signals_end_children() -> Iterator[None]:
+    """Undo what started the tests: nohup, or a shell that put them into the background."""
+    ignored = [each for each in _signals._SIGNALS if signal.getsignal(each) == signal.SIG_IGN]
+    for each in ignored:
+        usual = signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL
+        signal.signal(each, usual)
+    yield
+    for each in ignored:
+        signal.signal(each, signal.SIG_IGN)
+
+
+class TestSocketActivation:
+    def test_as_systemd_does_it(self) -> None:
+        listen = ["--listen=a=127.0.0.1:0", "--listen=127.0.0.1:0", "--listen=b=127.0.0.1:0"]
+        script = [sys.executable, "-ISc", ACTIVATED]
+        done = command("run", *listen, "--", *script, **{"odd.name(x86)": "kept"})
+        told = json.loads(done.stdout)
+        assert told["LISTEN_FDS"] == "3"
+        assert told["LISTEN_FDNAMES"] == "a:unknown:b"
+        assert told["LISTEN_PID"] == str(told["pid"])
+        assert told["odd"] == "kept"
+        shown = re.findall(r"noinherit run: (\S+) is 127.0.0.1:(\d+)\n", done.stderr)
+        assert [name for name, _ in shown] == ["a", "4", "b"]
+        assert [["127.0.0.1", int(port)] for _, port in shown] == told["ports"]
+
+    def test_nothing_else_reaches_the_command(self) -> None:
+        done = command("run", "--listen", "127.0.0.1:0", "--fd", f"9={os.devnull}", *PROBE)
+        assert set(json.loads(done.stdout)["fds"]) == {"0", "1", "2", "3", "9"}
+
+    def test_signals_are_as_subprocess_leaves_them(self) -> None:
+        script = ["sh", "-c", "kill -PIPE $$; echo survived"]
+        for more in ([], ["--listen", "127.0.0.1:0"]):
+            done = command("run", *more, *script)
+            assert (done.returncode, done.stdout) == (128 + 13, "")
+
+    def test_ipv6(self) -> None:
+        try:
+            socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+        done = command("run", "--listen", "http=[::1]:0", *PROBE)
+        assert re.fullmatch(r"noinherit run: http is \[::1\]:\d+\n", done.stderr)
+
+    def test_every_address(self) -> None:
+        assert "0.0.0.0" in command("run", "--listen", ":0", *PROBE).stderr
+
+
+class TestEnd:
+    def test_no_such_command_behind_a_listener(self, tmp_path: Path) -> None:
+        done = command("run", "--listen", "127.0.0.1:0", f"{tmp_path}/none")
+        assert done.returncode == 127
+        assert done.stderr.endswith(f"{tmp_path}/none: No such file or directory\n")
+
+    def test_of_a_signal(self) -> None:
+        script = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+        assert command("run", sys.executable, "-ISc", script).returncode == 128 + 9
+
+    @pytest.mark.parametrize("more", [[], ["--listen", "127.0.0.1:0"]])
+    def test_a_command_that_is_no_program(self, more: list[str], tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        done = command("run", *more, f"{tmp_path}/file")
+        assert done.returncode == 126
+        assert done.stderr.endswith(f"{tmp_path}/file: Permission denied\n")
+
+
+SIGNALLED = """
+import signal, sys
+number = getattr(signal, sys.argv[1])
+signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+print("ready", flush=True)
+signal.sigwait({number})
+again = signal.sigtimedwait({number}, 0.5)
+print("once" if again is None else "twice", flush=True)
+sys.exit(9)
+"""
+
+
+# A shell's part: whoever has no terminal yet gets the first one that it opens.
+JOB = """
+import os, signal, sys
+os.open(sys.argv[1], os.O_RDWR)
+job = os.fork()
+if job == 0:
+    if sys.argv[2] == "background":
+        os.setpgid(0, 0)
+    print(os.getpid(), flush=True)
+    os.execv(sys.argv[3], sys.argv[3:])
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(job, 0)[1]))
+"""
+
+
+@contextlib.contextmanager
+def running(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Run the command in a session of its own, and look that nothing of it is left."""
+    with subprocess.Popen(
+        [*NOINHERIT, "run", *arguments],
+        text=True,
+        **{"start_new_session": True, "stdout": subprocess.PIPE, **options},
+    ) as process:
+        try:
+            yield process
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+class TestSignals:
+    @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"])
+    def test_are_passed_on(self, name: str) -> None:
+        with running(sys.executable, "-c", SIGNALLED, name) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(getattr(signal, name))
+            assert process.stdout.read() == "once\n"
+        assert process.returncode == 9
+
+    def test_the_end_by_a_signal_is_told(self) -> None:
+        script = "import sys; print(flush=True); sys.stdin.read()"
+        with running(sys.executable, "-ISc", script, stdin=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.terminate()
+        assert process.returncode == 128 + 15
+
+    def test_what_is_ignored_stays_ignored(self) -> None:
+        script = "import signal; print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"
+        words = [*NOINHERIT, "run", sys.executable, "-ISc", script]
+        done = subprocess.run(
+            ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout == "True\n"
+
+    def test_that_come_too_early_are_kept(self) -> None:
+        before = signal.getsignal(signal.SIGUSR1)
+        received: list[int] = []
+
+        with _signals.passed_on() as pass_to:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            pass_to(received.append)
+            os.kill(os.getpid(), signal.SIGUSR2)
+        assert received == [signal.SIGUSR1, signal.SIGUSR2]
+        assert signal.getsignal(signal.SIGUSR1) is before
+
+    @pytest.mark.parametrize("where", ["foreground", "background"])
+    def test_a_key_and_a_signal_come_once(self, where: str) -> None:
+        ours, theirs = os.openpty()
+        words = [*NOINHERIT, "run", sys.executable, "-c", SIGNALLED, "SIGINT"]
+        with subprocess.Popen(
+            [sys.executable, "-ISc", JOB, os.ttyname(theirs), where, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            job = int(process.stdout.readline())
+            try:
+                assert process.stdout.readline() == "ready\n"
+                if where == "foreground":
+                    os.write(ours, b"\x03")
+                else:
+                    os.kill(job, signal.SIGINT)
+                assert process.stdout.read() == "once\n"
+            except BaseException:
+                os.killpg(process.pid if where == "foreground" else job, signal.SIGKILL)
+                raise
+        os.close(ours)
+        os.close(theirs)
+        assert process.returncode == 9
+
+
+APPLICATION = """
+import os
+import noinherit
+def app(environ, start_response):
+    leaks = [d.name for d in noinherit.audit() if d.leaks]
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{os.getppid()} {leaks}".encode()]
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gunicorn") is None, reason="needs gunicorn")
+def test_gunicorn(tmp_path: Path) -> None:
+    (tmp_path / "application.py").write_text(APPLICATION)
+    gunicorn = [sys.executable, "-m", "gunicorn", "--workers=2", "application:app"]
+    # It leaves a directory at home.
+    options = ["--listen", "http=127.0.0.1:0", "--env", f"HOME={tmp_path}"]
+    with running(*options, "--", *gunicorn, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        found = re.fullmatch(r"noinherit run: http is 127.0.0.1:(\d+)\n", process.stderr.readline())
+        assert found is not None
+        port = int(found[1])
+        # It listens already: the request waits until there is a worker.
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        with contextlib.closing(connection):
+            connection.request("GET", "/")
+            master, _, leaks = connection.getresponse().read().decode().partition(" ")
+        assert int(master) != process.pid
+        assert leaks == "[]"
+        if OTHERS:
+            assert [each for each in audit(process.pid) if not each.standard] == [], "it let go"
+        process.terminate()
+        log = process.stderr.read()
+    assert f"Listening at: http://127.0.0.1:{port}" in log
+    assert process.returncode == 0
+    socket.create_server(("127.0.0.1", port)).close()

@@ -1,0 +1,280 @@
+"""The helper parent: nothing leaks beside it, nothing is left in it, anything may happen to it."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+if sys.platform != "win32":
+    pytest.skip("needs Windows handles", allow_module_level=True)
+assert sys.platform == "win32"
+
+import ctypes
+import json
+import msvcrt
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from noinherit import (
+    fd_arg,
+    run_with,
+    spawn_with,
+)
+from noinherit._sys import _helper_parent, _structs
+from noinherit._sys import _kernel32 as k32
+from probe import handles, identity
+from support import PROBE, WINE, witness
+
+Make = Callable[[], int]
+NOTHING = [sys.executable, "-I", "-S", "-c", ""]
+
+
+def count(pid: int) -> int:
+    return len(handles(pid))
+
+
+def open_process(pid: int) -> int:
+    opened = ctypes.WinDLL("kernel32").OpenProcess
+    opened.restype = ctypes.c_void_p
+    return int(opened(0x100000, False, pid))  # SYNCHRONIZE
+
+
+@pytest.mark.timeout(600)
+class TestStorm:
+    """A bystander spawns with bInheritHandles=TRUE without pause."""
+
+    def storm(self, start: Callable[[int, int], None], rounds: int) -> tuple[set[str], int]:
+        """Return which secrets bystanders held while `start` was called, and how many they were."""
+        stop = threading.Event()
+        reports: list[str] = []
+
+        def bystanders() -> None:
+            while not stop.is_set():
+                done = subprocess.run(PROBE, close_fds=False, capture_output=True, check=True)
+                reports.extend(json.loads(done.stdout)["handles"].values())
+                reports.append("")
+
+        bystander = threading.Thread(target=bystanders)
+        bystander.start()
+        secrets = set()
+        try:
+            for number in range(rounds):
+                with tempfile.TemporaryFile() as secret:
+                    secrets.add(identity(secret.fileno()))
+                    start(number, secret.fileno())
+        finally:
+            stop.set()
+            bystander.join()
+        return secrets & set(reports), reports.count("")
+
+    @pytest.mark.timeout(600)
+    def test_no_bystander_holds_what_another_child_was_given(self) -> None:
+        def start(number: int, secret: int) -> None:
+            assert witness({3: secret}).extra == {3: identity(secret)}
+
+        leaked, bystanders = self.storm(start, 100)
+        assert leaked == set()
+        assert bystanders > 20
+
+    @pytest.mark.noinherit_exempt("it leaks on purpose")
+    def test_this_storm_can_catch_a_leak(self) -> None:
+        # The standard library's way: inheritable for as long as it takes, and a handle list.
+        def start(number: int, secret: int) -> None:
+            handle = msvcrt.get_osfhandle(secret)
+            os.set_handle_inheritable(handle, True)
+            info = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
+            subprocess.run(NOTHING, startupinfo=info, check=True)
+            os.set_handle_inheritable(handle, False)
+
+        leaked, _ = self.storm(start, 100)
+        assert leaked
+
+
+class TestNothingIsLeftBehind:
+    @pytest.mark.timeout(600)
+    def test_by_200_spawns(self, make_file: Make) -> None:
+        fds = {3: make_file(), "a": make_file()}
+        run_with(NOTHING, fds=fds, stdin=subprocess.DEVNULL)
+        helper = _helper_parent.helper_parent()
+        before = count(os.getpid()), count(helper.pid)
+        for _ in range(200):
+            assert run_with(NOTHING, fds=fds, stdin=subprocess.DEVNULL).returncode == 0
+        assert (count(os.getpid()), count(helper.pid)) == before
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"args": ["no-such-program"]},
+            {"args": NOTHING, "cwd": "no-such-directory"},
+            {"args": NOTHING, "env": {"A": "a\0b"}},
+            {"args": ["a\0b"]},
+            {"args": NOTHING, "fds": {3: 987}},
+        ],
+    )
+    def test_by_50_failing_spawns(self, options: dict[str, Any], make_file: Make) -> None:
+        options = {"fds": {3: make_file()}, "stdin": subprocess.PIPE, **options}
+        run_with(NOTHING, fds={3: make_file()})
+        helper = _helper_parent.helper_parent()
+        before = count(os.getpid()), count(helper.pid)
+        for _ in range(50):
+            with pytest.raises((OSError, ValueError)):
+                spawn_with(**options)
+        assert (count(os.getpid()), count(helper.pid)) == before
+
+
+class TestHelper:
+    def test_is_one_for_all_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_helper_parent, "_current", None)
+        found: list[_helper_parent.HelperParent] = []
+        barrier = threading.Barrier(8)
+
+        def ask() -> None:
+            barrier.wait()
+            found.append(_helper_parent.helper_parent())
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len({helper.pid for helper in found}) == 1
+
+    def test_is_replaced_when_somebody_ended_it(self, make_file: Make) -> None:
+        old = _helper_parent.helper_parent()
+        k32.TerminateProcess(old.process, 1)
+        k32.WaitForSingleObject(old.process, _structs.INFINITE)
+        fd = make_file()
+        assert witness({3: fd}).extra == {3: identity(fd)}
+        assert _helper_parent.helper_parent().pid != old.pid
+
+    @pytest.mark.parametrize(
+        "step",
+        [
+            "give",
+            pytest.param(
+                "CreateProcessW",
+                marks=pytest.mark.skipif(
+                    WINE,
+                    reason="Wine's server breaks down over a nominal parent that has ended",
+                ),
+            ),
+            "take_back",
+        ],
+    )
+    def test_is_replaced_in_the_middle_of_a_spawn(
+        self, step: str, monkeypatch: pytest.MonkeyPatch, make_file: Make
+    ) -> None:
+        old = _helper_parent.helper_parent()
+        owner: Any = k32 if step == "CreateProcessW" else _helper_parent.HelperParent
+        real = getattr(owner, step)
+
+        def ended_first(*args: Any) -> Any:
+            if old.is_alive():
+                k32.TerminateProcess(old.process, 1)
+                k32.WaitForSingleObject(old.process, _structs.INFINITE)
+            return real(*args)
+
+        monkeypatch.setattr(owner, step, ended_first)
+        fd = make_file()
+        assert witness({"a": fd}, args=[fd_arg("a")]).extra == {3: identity(fd)}
+
+    def test_in_which_something_would_remain_is_ended(
+        self, monkeypatch: pytest.MonkeyPatch, make_file: Make
+    ) -> None:
+        old = _helper_parent.helper_parent()
+        real = k32.DuplicateHandle
+
+        def refused(*args: Any) -> Any:
+            if args[-1] & _structs.DUPLICATE_CLOSE_SOURCE:
+                raise ctypes.WinError(5)
+            return real(*args)
+
+        fd = make_file()
+        with monkeypatch.context() as patch:
+            patch.setattr(k32, "DuplicateHandle", refused)
+            assert witness({3: fd}).extra == {3: identity(fd)}
+        assert _helper_parent.helper_parent() is not old
+
+    def test_that_somebody_always_ends_is_given_up(
+        self, monkeypatch: pytest.MonkeyPatch, make_file: Make
+    ) -> None:
+        real = _helper_parent.HelperParent.give
+        tried = set()
+
+        def ended_first(helper: _helper_parent.HelperParent, handle: int) -> int:
+            tried.add(helper.pid)
+            k32.TerminateProcess(helper.process, 1)
+            k32.WaitForSingleObject(helper.process, _structs.INFINITE)
+            return real(helper, handle)
+
+        monkeypatch.setattr(_helper_parent.HelperParent, "give", ended_first)
+        with pytest.raises(OSError, match="WinError"):
+            spawn_with(NOTHING, fds={3: make_file()})
+        assert len(tried) == 3
+
+    def test_is_put_in_its_job_where_it_cannot_be_created_there(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = k32.UpdateProcThreadAttribute
+
+        def refused(raw: Any, flags: int, name: int, *rest: Any) -> Any:
+            if name == _structs.PROC_THREAD_ATTRIBUTE_JOB_LIST:
+                raise ctypes.WinError(_structs.ERROR_NOT_SUPPORTED)
+            return real(raw, flags, name, *rest)
+
+        monkeypatch.setattr(k32, "UpdateProcThreadAttribute", refused)
+        helper = _helper_parent.HelperParent()
+        process = open_process(helper.pid)
+        assert helper.is_alive()
+        del helper
+        assert k32.WaitForSingleObject(process, 10_000) == _structs.WAIT_OBJECT_0
+        k32.CloseHandle(process)
+
+        def no_job(job: int, process: int) -> None:
+            pids.append(process)
+            raise ctypes.WinError(5)
+
+        pids: list[int] = []
+        monkeypatch.setattr(k32, "AssignProcessToJobObject", no_job)
+        monkeypatch.setattr(_helper_parent.HelperParent, "__del__", lambda _: None)
+        with pytest.raises(PermissionError):
+            _helper_parent.HelperParent()
+        assert k32.WaitForSingleObject(pids[0], 10_000) == _structs.WAIT_OBJECT_0
+        k32.CloseHandle(pids[0])
+
+    @pytest.mark.parametrize("end", ["time.sleep(600)", "sys.exit()", "os._exit(1)", "os.abort()"])
+    def test_ends_with_the_parent_and_the_child_runs_on(self, end: str) -> None:
+        script = (
+            "import os, subprocess, sys, time\n"
+            "from noinherit import spawn_with\n"
+            "from noinherit._sys._helper_parent import helper_parent\n"
+            "child = spawn_with([sys.executable, '-c', 'input()'], stdin=0, fds={3: 2})\n"
+            "print(helper_parent().pid, child.pid, flush=True)\n"
+            "input()\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", script + end],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as parent:
+            assert parent.stdin
+            assert parent.stdout
+            helper, child = map(open_process, map(int, parent.stdout.readline().split()))
+            if "sleep" in end:
+                parent.kill()
+            else:
+                parent.stdin.write(b"end\n")
+                parent.stdin.flush()
+            parent.wait()
+            assert k32.WaitForSingleObject(helper, 10_000) == _structs.WAIT_OBJECT_0
+            assert k32.WaitForSingleObject(child, 200) != _structs.WAIT_OBJECT_0
+        # Leaving the context closed the child's standard input.
+        assert k32.WaitForSingleObject(child, 10_000) == _structs.WAIT_OBJECT_0
+        k32.CloseHandle(helper)
+        k32.CloseHandle(child)
