@@ -1,0 +1,51 @@
+"""Proof under fire: ``python tests/stress/run.py`` runs a storm, a soak, faults and bad input.
+
+It shows how far it is. ``--times 0.1`` does a tenth of it, ``--times 60`` goes on for hours. The
+exit status is 0 if no child held anything but what it was given, and nothing was left behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import soak
+import storm
+
+from support import WINE
+
+EXAMPLES = 200 if WINE else 5_000
+
+
+def tests(times: float) -> list[str]:
+    """Run the faults and the bad input."""
+    os.environ["NOINHERIT_EXAMPLES"] = str(max(int(EXAMPLES * times), 20))
+    seconds = str(int(300 + 300 * times))
+    arguments = ["-p", "no:cacheprovider", "--timeout", seconds, str(Path(__file__).parent)]
+    # In a process of its own: pytest wants to see its plugins, noinherit's among them, imported.
+    status = subprocess.call([sys.executable, "-m", "pytest", *arguments])
+    return [f"pytest: exit status {status}"] if status else []
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--times", type=float, default=1.0, help="how much of it")
+    parser.add_argument("only", nargs="*", help="storm, soak, tests; all if none")
+    options = parser.parse_args()
+    wrong: list[str] = []
+    for name, run in (("tests", tests), ("storm", storm.run), ("soak", soak.run)):
+        if name in (options.only or (name,)):
+            wrong += run(options.times)
+    for each in wrong[:20]:
+        print("WRONG:", each)
+    print("nothing leaked" if not wrong else f"{len(wrong)} wrong", flush=True)
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

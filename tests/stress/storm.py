@@ -1,0 +1,188 @@
+"""Storm: everything a process can do to descriptors goes on, and each child tells what it holds."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from progress import Progress
+
+from noinherit import _sys
+from probe import identity
+from support import CHEAP, PROBE, WINE, unless_lost, witness
+
+SPAWNS = 1_000 if sys.platform == "win32" else 20_000
+_WORKERS = 8
+_HIGHEST = 60
+# Long enough for the workers to get on, short enough for each child to meet some of it.
+_BREATH = 0.02 if WINE else 0.002
+
+if sys.platform == "win32":
+
+    class _SecurityAttributes(ctypes.Structure):
+        _fields_ = (
+            ("nLength", ctypes.c_uint32),
+            ("lpSecurityDescriptor", ctypes.c_void_p),
+            ("bInheritHandle", ctypes.c_int),
+        )
+
+    _kernel32 = ctypes.WinDLL("kernel32")
+    _kernel32.CreateFileW.restype = ctypes.c_void_p
+    _kernel32.CreateFileW.argtypes = [
+        ctypes.c_wchar_p,
+        ctypes.c_uint32,
+        ctypes.c_uint32,
+        ctypes.c_void_p,
+        ctypes.c_uint32,
+        ctypes.c_uint32,
+        ctypes.c_void_p,
+    ]
+    _kernel32.CloseHandle.argtypes = [ctypes.c_void_p]
+
+    def _open_stray(path: str) -> int:
+        inheritable = _SecurityAttributes(ctypes.sizeof(_SecurityAttributes), None, 1)
+        handle = _kernel32.CreateFileW(path, 0x80000000, 7, ctypes.byref(inheritable), 3, 0, None)
+        return int(handle)
+
+    def _close_stray(stray: int) -> None:
+        _kernel32.CloseHandle(stray)
+
+else:
+    _libc = ctypes.CDLL(None)
+
+    def _open_stray(path: str) -> int:
+        return int(_libc.open(os.fsencode(path), os.O_RDONLY))
+
+    def _close_stray(stray: int) -> None:
+        _libc.close(stray)
+
+
+def _strays(path: str) -> None:
+    """Open, keep for a moment and close, as a careless C library does."""
+    strays = [_open_stray(path) for _ in range(random.randint(1, 8))]
+    time.sleep(_BREATH)
+    for stray in strays:
+        _close_stray(stray)
+
+
+def _reuse(path: str) -> None:
+    """Close numbers and have others take them at once."""
+    numbers = [os.open(path, os.O_RDONLY) for _ in range(8)]
+    for number in numbers[::2]:
+        os.close(number)
+    again = [os.open(os.devnull, os.O_RDONLY) for _ in numbers[::2]]
+    for number in [*numbers[1::2], *again]:
+        os.close(number)
+    time.sleep(_BREATH)
+
+
+def _stock_children(path: str) -> None:
+    """Start children that take whatever is inheritable."""
+    subprocess.run(CHEAP, check=True, close_fds=False, stdin=subprocess.DEVNULL)
+    time.sleep(_BREATH)
+
+
+def _forks(path: str) -> None:
+    """Fork, without more."""
+    if sys.platform != "win32":
+        pid = os.fork()
+        if not pid:
+            os._exit(0)
+        os.waitpid(pid, 0)
+    time.sleep(_BREATH)
+
+
+@contextlib.contextmanager
+def _raging(path: str, failed: list[str]) -> Iterator[None]:
+    stop = threading.Event()
+
+    def rage(what: Callable[[str], None]) -> None:
+        try:
+            while not stop.is_set():
+                with unless_lost():
+                    what(path)
+        except BaseException:  # noqa: BLE001 -- whatever it is, the storm has abated
+            failed.append(traceback.format_exc())
+
+    threads = [
+        threading.Thread(target=rage, args=[what])
+        for what in (_strays, _strays, _reuse, _stock_children, _forks)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _table(files: list[int]) -> tuple[dict[Any, int], dict[int, str]]:
+    """Return a request, and what its child must hold."""
+    numbers = random.sample(range(3, _HIGHEST), random.randint(0, 8))
+    asked: dict[Any, int] = {number: random.choice(files) for number in numbers}
+    must = {number: identity(file) for number, file in asked.items()}
+    free = (number for number in range(3, _HIGHEST + 9) if number not in must)
+    for name, number in zip("abc"[: random.randint(0, 3)], free, strict=False):
+        asked[name] = random.choice(files)
+        must[number] = identity(asked[name])
+    return asked, must
+
+
+def _can_be_seen(path: str) -> bool:
+    """Return whether a child that takes everything is caught with a stray."""
+    stray = _open_stray(path)
+    try:
+        told = subprocess.run(PROBE, stdout=subprocess.PIPE, close_fds=False, check=True).stdout
+    finally:
+        _close_stray(stray)
+    report = json.loads(told)
+    return len(report["fds"]) > 3 or len(report["handles"]) > len(report["fds"])
+
+
+def run(times: float) -> list[str]:
+    """Spawn from many threads; return what was wrong."""
+    wrong: list[str] = []
+    if not _sys.backend.describe().exact:
+        return ["the strategy here promises nothing that a storm could prove"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "stray"))
+        Path(path).touch()
+        files = [os.open(Path(folder, str(n)), os.O_RDWR | os.O_CREAT) for n in range(10)]
+        if not _can_be_seen(path):
+            wrong.append("a child that was given a stray did not tell")
+        progress = Progress("storm", max(int(SPAWNS * times), _WORKERS))
+
+        def work() -> None:
+            try:
+                while not wrong and progress.take():
+                    asked, must = _table(files)
+                    with unless_lost():
+                        seen = witness(asked).extra
+                        if seen != must:
+                            wrong.append(f"asked for {asked}: {must} expected, {seen} held")
+            except BaseException:  # noqa: BLE001 -- it is told at the end
+                wrong.append(traceback.format_exc())
+
+        with _raging(path, wrong):
+            workers = [threading.Thread(target=work) for _ in range(_WORKERS)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+        for file in files:
+            os.close(file)
+    return wrong
