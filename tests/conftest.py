@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,11 +32,22 @@ if WINE:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> None:
-        if call.excinfo is not None:
-            # What a child has said of it is at most in a variable.
-            told = str(call.excinfo.getrepr(showlocals=True, truncate_locals=False))
-            if LOST in told and LOST not in str(call.excinfo.value):
-                call.excinfo.value.__context__ = OSError(LOST)
+        if call.excinfo is None:
+            return
+        # What a child has said of it is at most in a variable.
+        if LOST not in str(call.excinfo.getrepr(showlocals=True, truncate_locals=False)):
+            return
+        errors = [call.excinfo.value]
+        while errors[-1].__context__ is not None:
+            errors.append(errors[-1].__context__)
+        # What the test could not close would be seen in its teardown, or in a later test.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            for error in errors:
+                traceback.clear_frames(error.__traceback__)
+            gc.collect()
+        if LOST not in str(errors[0]):
+            errors[0].__context__ = OSError(LOST)
 
 
 # A busy machine is no defect; what hangs is ended by the time limit of each test.

@@ -112,6 +112,7 @@ class TestChildren:
         ours, theirs = socketpair()
         with (
             ours,
+            theirs,
             spawn_with([*PYTHON, self.ECHO], stdin=theirs, stdout=theirs, stderr=-1) as process,
         ):
             theirs.close()
