@@ -32,15 +32,27 @@ PROBE = [sys.executable, "-I", "-S", str(Path(__file__).with_name("probe.py"))]
 # fails with ERROR_INTERNAL_ERROR. A loop of nothing else, in C, shows it.
 LOST = "Internal error"
 
+if WINE:
+    import _winapi
 
-@contextlib.contextmanager
-def unless_lost() -> Iterator[None]:
-    """Let pass that Wine has lost a process."""
-    try:
-        yield
-    except OSError as error:
-        if not WINE or LOST not in str(error):
-            raise
+    from noinherit._sys import _kernel32
+
+    def persistently(create: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `create` that starts a process again that Wine has lost."""
+
+        def created(*args: Any) -> Any:
+            for _ in range(2):
+                try:
+                    return create(*args)
+                except OSError as error:
+                    if LOST not in str(error):
+                        raise
+            return create(*args)
+
+        return created
+
+    for module, name in ((_kernel32, "CreateProcessW"), (_winapi, "CreateProcess")):
+        setattr(module, name, persistently(getattr(module, name)))
 
 
 class Witness:

@@ -16,7 +16,7 @@ from progress import Progress
 
 import noinherit
 import probe
-from support import CHEAP, WINE, unless_lost
+from support import CHEAP, WINE
 
 SPAWNS = 2_000 if sys.platform == "win32" else 50_000
 _SAMPLES = 20
@@ -108,8 +108,7 @@ def run(times: float) -> list[str]:
     resident = 0
     with tempfile.TemporaryFile() as file:
         while progress.take():
-            with unless_lost():
-                _spawn(progress.done, file.fileno())
+            _spawn(progress.done, file.fileno())
             if progress.done >= warm and not before:
                 gc.collect()
                 before, resident = {**_held(), "threads": threading.active_count()}, _resident()

@@ -21,7 +21,7 @@ from progress import Progress
 
 from noinherit import _sys
 from probe import identity
-from support import CHEAP, PROBE, WINE, unless_lost, witness
+from support import CHEAP, PROBE, WINE, witness
 
 SPAWNS = 1_000 if sys.platform == "win32" else 20_000
 _WORKERS = 8
@@ -111,8 +111,7 @@ def _raging(path: str, failed: list[str]) -> Iterator[None]:
     def rage(what: Callable[[str], None]) -> None:
         try:
             while not stop.is_set():
-                with unless_lost():
-                    what(path)
+                what(path)
         except BaseException:  # noqa: BLE001 -- whatever it is, the storm has abated
             failed.append(traceback.format_exc())
 
@@ -170,10 +169,9 @@ def run(times: float) -> list[str]:
             try:
                 while not wrong and progress.take():
                     asked, must = _table(files)
-                    with unless_lost():
-                        seen = witness(asked).extra
-                        if seen != must:
-                            wrong.append(f"asked for {asked}: {must} expected, {seen} held")
+                    seen = witness(asked).extra
+                    if seen != must:
+                        wrong.append(f"asked for {asked}: {must} expected, {seen} held")
             except BaseException:  # noqa: BLE001 -- it is told at the end
                 wrong.append(traceback.format_exc())
 
