@@ -33,11 +33,9 @@ PROBE = [sys.executable, "-I", "-S", str(Path(__file__).with_name("probe.py"))]
 LOST = "Internal error"
 
 if WINE:
-    import _winapi
-
     from noinherit._sys import _kernel32
 
-    def persistently(create: Callable[..., Any]) -> Callable[..., Any]:
+    def persistently(create: Any) -> Callable[..., Any]:
         """Return `create` that starts a process again that Wine has lost."""
 
         def created(*args: Any) -> Any:
@@ -49,10 +47,11 @@ if WINE:
                         raise
             return create(*args)
 
+        created.errcheck = create.errcheck  # type: ignore[attr-defined]  # as functions of ctypes have
         return created
 
-    for module, name in ((_kernel32, "CreateProcessW"), (_winapi, "CreateProcess")):
-        setattr(module, name, persistently(getattr(module, name)))
+    functions = vars(_kernel32)
+    functions["CreateProcessW"] = persistently(functions["CreateProcessW"])
 
 
 class Witness:
