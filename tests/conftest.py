@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 import probe
+from loops import Run, loops
 from noinherit import Channel, _sys, socketpair
 from support import LOST, WINE
 
@@ -97,3 +100,13 @@ def pair() -> Iterator[tuple[Channel, Channel]]:
 def ends(request: pytest.FixtureRequest, pair: tuple[Channel, Channel]) -> tuple[Channel, Channel]:
     """Return an end and the other one; a test that takes them runs for either end."""
     return pair if request.param == "first" else (pair[1], pair[0])
+
+
+@pytest.fixture(params=loops())
+def run(request: pytest.FixtureRequest) -> Iterator[Run[Any]]:
+    """Return what runs a coroutine, in each kind of event loop there is."""
+    loop = loops()[request.param]()
+    yield lambda coroutine: loop.run_until_complete(asyncio.wait_for(coroutine, 60))
+    gc.collect()  # what was not closed says so in this test, and not in the next one
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()

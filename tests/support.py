@@ -116,6 +116,11 @@ def command(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def children() -> list[str]:
+    """Return the process ids of this thread's children, on Linux."""
+    return Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]

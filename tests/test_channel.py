@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import os
-import signal
 import socket
 import sys
 import threading
@@ -16,14 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import probe
-from noinherit import Channel, exceptions, socketpair, spawn_with
+from noinherit import Channel, socketpair, spawn_with
 from support import child, meanwhile, read_all
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
 # More than any system keeps of what nobody reads.
 FULL = 1 << 22
-FORK: Any = getattr(os, "fork", None)
 
 
 class TestStream:
@@ -310,130 +306,3 @@ class TestTime:
                 ours.shutdown(socket.SHUT_WR)
             theirs.sendall(b"answer")
         assert received == [b"answer"]
-
-
-class TestClose:
-    @pytest.mark.parametrize("call", ["recv", "sendall", "shutdown"])
-    def test_wakes_who_waits(self, call: str, pair: tuple[Channel, Channel]) -> None:
-        ours, theirs = pair
-        entered = threading.Event()
-
-        def wait() -> None:
-            entered.set()
-            if call == "recv":
-                ours.recv(9)
-            elif call == "sendall":
-                ours.sendall(bytes(FULL))
-            else:
-                ours.sendall(b"unread")
-                ours.shutdown(socket.SHUT_WR)
-
-        with meanwhile(wait) as outcome:
-            entered.wait()
-            threading.Event().wait(0.1)  # it cannot be seen from outside that it waits
-            ours.close()
-        if call == "shutdown" and not outcome[0]:
-            return  # POSIX has no need to wait
-        assert outcome[0].errno == errno.EBADF
-        assert theirs.recv(9) in (b"", b"unread", bytes(9))
-
-    def test_and_afterwards(self, ends: tuple[Channel, Channel]) -> None:
-        one, _ = ends
-        number = one.fileno()
-        assert repr(one) == f"<Channel {number}>"
-        one.close()
-        one.close()
-        assert (one.fileno(), repr(one)) == (-1, "<Channel closed>")
-        assert number not in probe.held()
-        for call in (
-            lambda: one.recv(1),
-            lambda: one.recv_into(bytearray(1)),
-            lambda: one.send(b"x"),
-            lambda: one.sendall(b"x"),
-            lambda: one.shutdown(socket.SHUT_WR),
-            lambda: one.settimeout(None),
-            one.makefile,
-        ):
-            with pytest.raises(OSError, match="Bad file descriptor"):
-                call()
-
-    def test_a_closed_one_is_no_stream(self, pair: tuple[Channel, Channel]) -> None:
-        pair[0].close()
-        for options in ({"stdin": pair[0]}, {"fds": {3: pair[0]}}):
-            with pytest.raises(exceptions.ClosedDescriptorError, match="<Channel closed>"):
-                spawn_with([*PYTHON, ""], **options)
-
-    def test_while_a_file_is_open_and_a_thread_waits(self, pair: tuple[Channel, Channel]) -> None:
-        ours, theirs = pair
-        file = ours.makefile("rb", 0)
-        with meanwhile(lambda: ours.recv(9)) as outcome:
-            threading.Event().wait(0.1)
-            ours.close()
-            threading.Event().wait(0.1)
-            assert not outcome  # the file keeps it open
-            file.close()
-        assert outcome[0].errno == errno.EBADF
-        assert theirs.recv(9) == b""
-        file.close()
-
-    def test_twice_at_once_closes_nobody_elses(self, ends: tuple[Channel, Channel]) -> None:
-        one, _ = ends
-        file = one.makefile("rb", 0)
-        one.close()
-        file.close()
-        taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(4)]
-        try:
-            one.close()
-            file.close()
-            for use in (lambda: file.read(1), file.fileno):
-                with pytest.raises(ValueError, match="closed file"):
-                    use()
-        finally:
-            for fd in taken:
-                os.close(fd)
-
-    @pytest.mark.skipif(FORK is None, reason="needs fork")
-    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-    @pytest.mark.noinherit_exempt("a fork takes what the shell has left open, too")
-    def test_in_a_fork_leaves_the_parents_alone(self, pair: tuple[Channel, Channel]) -> None:
-        ours, theirs = pair
-        with meanwhile(lambda: ours.recv(9)) as received:
-            threading.Event().wait(0.1)
-            forked = FORK()
-            if forked == 0:
-                ours.close()
-                os._exit(0)
-            os.waitpid(forked, 0)
-            theirs.sendall(b"still here")
-        assert received == [b"still her"]
-
-    def test_is_not_forgotten(self) -> None:
-        with pytest.warns(ResourceWarning, match="unclosed"):
-            socketpair()
-
-    def test_an_interrupt_loses_nothing(self, pair: tuple[Channel, Channel]) -> None:
-        ours, theirs = pair
-
-        class InterruptedByTestError(Exception):
-            pass
-
-        def interrupt(*_: object) -> None:
-            raise InterruptedByTestError
-
-        def strike() -> None:
-            threading.Event().wait(0.1)
-            if sys.platform == "win32":
-                signal.raise_signal(signal.SIGINT)
-            else:
-                signal.pthread_kill(main, signal.SIGINT)
-
-        main = threading.main_thread().ident or 0
-        before = signal.signal(signal.SIGINT, interrupt)
-        try:
-            for call in (lambda: ours.recv(9), lambda: ours.sendall(bytes(FULL))):
-                with meanwhile(strike), pytest.raises(InterruptedByTestError):
-                    call()
-        finally:
-            signal.signal(signal.SIGINT, before)
-        theirs.sendall(b"still here")
-        assert ours.recv(99) == b"still here"

@@ -8,7 +8,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -17,9 +16,6 @@ from noinherit import Channel, socketpair, spawn_with
 from support import child, meanwhile, read_all
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
-# More than any system keeps of what nobody reads.
-FULL = 1 << 22
-FORK: Any = getattr(os, "fork", None)
 
 
 class TestMakefile:

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import noinherit
-from noinherit import _plan, _sys, exceptions, run_with, spawn_with
+from noinherit import _sys, exceptions, run_with, spawn_with
 from noinherit._sys import _actions
 from probe import held, identity
-from support import PROBE, witness
+from support import PROBE, children, witness
 
 HERE = str(Path(__file__).parent)
 Make = Callable[[], int]
@@ -56,10 +56,6 @@ def open_strays(stop: threading.Event) -> None:
         assert any(os.get_inheritable(stray) for stray in strays)
         for stray in strays:
             libc.close(stray)
-
-
-def children() -> list[str]:
-    return Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
 
 
 class TestStrategies:
@@ -361,79 +357,6 @@ class TestOtherThreads:
             assert run_with(["true"]).returncode == 0
         assert writer.wait() == 0
         assert ticks > 10
-
-
-class TestNothingIsBuiltTwice:
-    def test_for_children_that_are_alike(
-        self, monkeypatch: pytest.MonkeyPatch, make_file: Make
-    ) -> None:
-        built = []
-        real = _plan.remap
-
-        def remap(table: dict[int, int], actions: Any) -> None:
-            built.append(table)
-            real(table, actions)
-
-        monkeypatch.setattr(_plan, "remap", remap)
-        first, second = make_file(), make_file()
-        for _ in range(3):
-            assert witness({40: first, 41: second}).extra == {
-                40: identity(first),
-                41: identity(second),
-            }
-        with_pipes = [table for table in built if 40 in table]
-        if _actions.strategy().lasting:
-            assert len(with_pipes) == 1
-        monkeypatch.setenv("NOINHERIT_STRATEGY", "scan")
-        del built[:]
-        for _ in range(2):
-            witness({40: first})
-        # What is open may be something else by now.
-        assert len(built) == 2
-
-    @pytest.mark.parametrize("fds", [{}, {5: 2}])
-    def test_but_for_a_changed_environment(
-        self, monkeypatch: pytest.MonkeyPatch, fds: dict[int, int]
-    ) -> None:
-        def environment() -> bytes:
-            return run_with(["env"], fds=fds, stdout=subprocess.PIPE).stdout
-
-        for value in ("one", "two", "two"):
-            monkeypatch.setenv("KEPT", value)
-            assert f"KEPT={value}\n".encode() in environment()
-        monkeypatch.delenv("KEPT")
-        assert b"KEPT=" not in environment()
-
-    def test_nor_for_a_manifest_that_takes_the_place_of_another(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        for _ in range(2):
-            lines = run_with(["env"], fds={5: 2}, stdout=subprocess.PIPE).stdout.splitlines()
-            told = [line for line in lines if line.startswith(b"NOINHERIT_FDS=")]
-            assert len(told) == 1
-            assert b"[5,5," in told[0]
-            assert len(lines) == len(os.environ.keys() | {"NOINHERIT_FDS"})
-            monkeypatch.setenv("NOINHERIT_FDS", "stale")
-
-    def test_and_what_nobody_uses_is_freed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        alive = 0
-
-        class Counted(_actions.FileActions):
-            def __init__(self) -> None:
-                nonlocal alive
-                alive += 1
-                super().__init__()
-
-            def __del__(self, *destroy: Any) -> None:
-                nonlocal alive
-                alive -= 1
-                super().__del__(*destroy)
-
-        for number in range(100):
-            _actions.compiled(Counted, {number: 3}, None)
-        assert alive == _actions._compiled.cache_info().maxsize
-        _actions._compiled.cache_clear()
-        assert alive == 0
 
 
 def test_a_limit_far_above_what_select_takes() -> None:

@@ -12,21 +12,17 @@ assert sys.platform != "win32"
 
 import os
 import subprocess
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from noinherit import _sys, run_with, spawn_with
 from probe import held
+from support import children
 
 HERE = str(Path(__file__).parent)
 Make = Callable[[], int]
 posix: Any = _sys.backend
-
-
-def children() -> list[str]:
-    return Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
 
 
 class TestErrorsAreThoseOfSubprocess:
