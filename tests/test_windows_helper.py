@@ -261,15 +261,19 @@ class TestHelper:
             [sys.executable, "-c", script + end],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         ) as parent:
             assert parent.stdin
             assert parent.stdout
-            helper, child = map(open_process, map(int, parent.stdout.readline().split()))
+            assert parent.stderr
+            told = parent.stdout.readline()
+            assert told, parent.stderr.read()
+            helper, child = map(open_process, map(int, told.split()))
             if "sleep" in end:
                 parent.kill()
             else:
-                parent.stdin.write(b"end\n")
+                parent.stdin.write("end\n")
                 parent.stdin.flush()
             parent.wait()
             assert k32.WaitForSingleObject(helper, 10_000) == _structs.WAIT_OBJECT_0
