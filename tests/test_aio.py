@@ -51,8 +51,21 @@ def test_a_wrong_request_is_refused(run: Run[Any]) -> None:
         run(aio.spawn_with(CHEAP, fds={"a": 987}, stdin=PIPE, stdout=PIPE))
     with pytest.raises(exceptions.UnsupportedOptionError, match="text=True"):
         run(aio.spawn_with(CHEAP, text=True))
+    with pytest.raises(exceptions.UnsupportedOptionError, match="encoding='utf-8'"):
+        run(aio.spawn_with(CHEAP, encoding="utf-8"))
     with pytest.raises(FileNotFoundError, match="no-such-program"):
         run(aio.spawn_with(["no-such-program"], stdin=PIPE, stdout=PIPE))
+
+
+def test_options_that_ask_for_no_text_are_taken(run: Run[None]) -> None:
+    async def main() -> None:
+        asked: dict[str, Any] = {"text": False, "encoding": None, "errors": None, "bufsize": -1}
+        for universal_newlines in (False, None):
+            options = {**asked, "universal_newlines": universal_newlines}
+            async with await aio.spawn_with(ECHO, stdin=PIPE, stdout=PIPE, **options) as child:
+                assert await child.communicate(b"x") == (b"x", None)
+
+    run(main())
 
 
 def test_communicate_sends_and_collects_more_than_a_pipe_holds(run: Run[None]) -> None:

@@ -23,8 +23,8 @@ __all__ = ["Process", "open_channel", "spawn_with"]
 
 _STREAMS = ("stdin", "stdout", "stderr")
 _LIMIT = 1 << 16  # asyncio's own
-# Streams are bytes, as those of asyncio's own processes, and have their own buffers.
-_NOT_HERE = ("bufsize", "encoding", "errors", "text", "universal_newlines")
+# What asks Popen for text, if true; streams here are bytes, as those of asyncio's own processes.
+_TEXT = ("encoding", "errors", "text", "universal_newlines")
 
 
 class _Protocol(asyncio.StreamReaderProtocol):
@@ -217,15 +217,14 @@ async def spawn_with(
     """Start `args` as a child that holds exactly the standard streams and `fds`.
 
     As `noinherit.spawn_with`, with the same errors, but that what is ``subprocess.PIPE`` becomes an
-    asyncio stream, of bytes; ``bufsize`` and the options of text mode are refused. `limit` is the
-    size in bytes of a stream's buffer, as for `asyncio.StreamReader`.
+    asyncio stream, of bytes: what asks for text is refused, and ``bufsize`` makes no difference.
+    `limit` is the size in bytes of a stream's buffer, as for `asyncio.StreamReader`.
 
     The event loop waits while the system starts the child, but does other things before the next
     one, however many are asked for at once. Cancelled, it kills the child.
     """
-    for name in _NOT_HERE:
-        if name in popen_options:
-            value = popen_options[name]
+    for name in _TEXT:
+        if value := popen_options.get(name):
             raise UnsupportedOptionError(name, repr(value), "the streams here are bytes")
     async with _turn():
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as undo:
