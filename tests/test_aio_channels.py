@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,34 @@ class TestChannels:
                 assert theirs.recv(99) == b"still"
                 writer.close()
                 await writer.wait_closed()
+
+        run(main())
+
+    @pytest.mark.parametrize("rounds", range(5))
+    def test_cancelled_it_closes_once_what_it_opened(self, run: Run[None], rounds: int) -> None:
+        async def main() -> None:
+            complaints: list[Any] = []
+            handler = asyncio.get_running_loop().set_exception_handler
+            handler(lambda _, context: complaints.append(context))
+            ours, theirs = noinherit.socketpair()
+            with ours, theirs:
+                opening = asyncio.ensure_future(aio.open_channel(ours))
+                for _ in range(rounds):
+                    await asyncio.sleep(0)
+                opening.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    _, writer = await opening
+                    writer.close()
+                # They may get the numbers of what was closed.
+                first, second = noinherit.socketpair()
+                with first, second:
+                    for _ in range(5):
+                        await asyncio.sleep(0)
+                    gc.collect()
+                    first.sendall(b"x")
+                    assert second.recv(9) == b"x"
+            handler(None)
+            assert complaints == []
 
         run(main())
 

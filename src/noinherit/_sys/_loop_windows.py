@@ -95,20 +95,30 @@ class _Handle:
             _winapi.CloseHandle(self.value)
 
 
-class _ReadingHalf:
-    """What ``connect_read_pipe`` takes."""
+class _Half:
+    """What ``connect_read_pipe`` takes.
+
+    asyncio closes it, at the latest when its transport is forgotten, and so does whoever could not
+    make it a transport: nothing tells whether asyncio will.
+    """
 
     def __init__(self, handle: _Handle) -> None:
         self._handle = handle
+        self._closed = False
 
     def fileno(self) -> int:
         return self._handle.value
 
     def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._close()
+
+    def _close(self) -> None:
         self._handle.release()
 
 
-class _WritingHalf:
+class _WritingHalf(_Half):
     """What ``connect_write_pipe`` takes.
 
     Its transport begins with a read, by which it learns that the peer is gone, and which would take
@@ -116,7 +126,7 @@ class _WritingHalf:
     """
 
     def __init__(self, handle: _Handle) -> None:
-        self._handle = handle
+        super().__init__(handle)
         self._silent, self._silence = asyncio.windows_utils.pipe(overlapped=(True, False))
         self.watching = True
         self.half_close = False
@@ -124,14 +134,14 @@ class _WritingHalf:
     def fileno(self) -> int:
         return self._silent if self.watching else self._handle.value
 
-    def close(self) -> None:
+    def _close(self) -> None:
         _winapi.CloseHandle(self._silent)
         _winapi.CloseHandle(self._silence)
         if self.half_close:
             # It waits until the peer has read everything.
             threading.Thread(target=self._half_close, name="noinherit flush", daemon=True).start()
         else:
-            self._handle.release()
+            super()._close()
 
     def _half_close(self) -> None:
         with contextlib.suppress(OSError):  # a peer that is gone needs no telling
@@ -220,7 +230,7 @@ async def open_channel(
         raise UnsupportedOptionError("channel", repr(channel), reason)
     loop = asyncio.get_running_loop()
     handle = _Handle(duplicate(msvcrt.get_osfhandle(channel.fileno())))
-    reading_half, writing_half = _ReadingHalf(handle), _WritingHalf(handle)
+    reading_half, writing_half = _Half(handle), _WritingHalf(handle)
     reader = asyncio.StreamReader(limit)
     reader.feed_data(end.ahead)
     if end.ended:
