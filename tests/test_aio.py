@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -199,6 +200,32 @@ def test_a_spawn_that_is_cancelled_leaves_no_child(run: Run[None]) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+    run(main())  # a child that was left would be told of by ResourceWarning
+
+
+@pytest.mark.parametrize("by", ["the loop", "a thread"])
+def test_a_child_whose_end_cannot_be_learnt_is_not_left(
+    run: Run[None], monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    if by == "a thread" and not hasattr(_sys, "_load_system"):
+        pytest.skip("a process handle can always be waited on")
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async def main() -> None:
+        with monkeypatch.context() as patch:
+            if by == "a thread":
+                patch.setattr(_sys.system, "exit_event", lambda pid: None)
+                patch.setattr(threading.Thread, "start", refuse)
+            elif sys.platform == "win32":
+                waits = "noinherit._sys._kernel32_waits"
+                patch.setattr(f"{waits}.RegisterWaitForSingleObject", refuse)
+            else:
+                patch.setattr(asyncio.get_running_loop(), "add_reader", refuse)
+            with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+                await aio.spawn_with(SLEEP, stdin=PIPE, stdout=PIPE, lifeline=True)
 
     run(main())  # a child that was left would be told of by ResourceWarning
 

@@ -236,7 +236,12 @@ async def spawn_with(
                     popen_options[name] = theirs.enter_context(their_end)
             popen = _process.spawn_with(args, fds=fds, **popen_options)
             theirs.close()
-            child = Process(popen)
+            try:
+                child = Process(popen)
+            except BaseException:  # nobody would tell the loop of its end
+                with popen:
+                    popen.kill()
+                raise
             # Not to be cancelled halfway: nothing would tell whether loop or we own the pipe then.
             connected = asyncio.ensure_future(child._connect(pipes, limit))  # noqa: SLF001 -- half of its constructor
             try:

@@ -50,7 +50,11 @@ def when_ended(
         loop.remove_reader(event.fileno())
         event.close()
 
-    loop.add_reader(event.fileno(), callback)
+    try:
+        loop.add_reader(event.fileno(), callback)
+    except BaseException:
+        event.close()
+        raise
     return forget
 
 

@@ -68,14 +68,18 @@ def when_ended(
     _waited_for[number] = loop, callback
     wait = ctypes.c_void_p()
     handle = int(process._handle)  # type: ignore[attr-defined]  # noqa: SLF001 -- as asyncio's own
-    waits.RegisterWaitForSingleObject(
-        ctypes.byref(wait),
-        handle,
-        _has_ended,
-        number,
-        _structs.INFINITE,
-        _structs.WT_EXECUTEONLYONCE,
-    )
+    try:
+        waits.RegisterWaitForSingleObject(
+            ctypes.byref(wait),
+            handle,
+            _has_ended,
+            number,
+            _structs.INFINITE,
+            _structs.WT_EXECUTEONLYONCE,
+        )
+    except BaseException:
+        del _waited_for[number]
+        raise
     return lambda: waits.UnregisterWait(wait)
 
 
