@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import noinherit
-from noinherit import _sys, aio, exceptions
+from noinherit import _process, _sys, aio, exceptions
 from probe import identity
 from support import CHEAP, PROBE, WINE, Witness
 from test_lifeline import LAUNCHER, PYTHON
@@ -193,15 +193,55 @@ def test_nothing_is_kept_of_a_loop_that_is_done(run: Run[None]) -> None:
     assert aio._turns == {}
 
 
-def test_a_spawn_that_is_cancelled_leaves_no_child(run: Run[None]) -> None:
+@pytest.mark.parametrize("again", range(4))
+@pytest.mark.parametrize("rounds", range(1, 6))
+def test_a_spawn_that_is_cancelled_leaves_no_child(
+    run: Run[None], monkeypatch: pytest.MonkeyPatch, rounds: int, again: int
+) -> None:
+    started: list[noinherit.Process[bytes]] = []
+
+    def spawn_with(*args: Any, **options: Any) -> noinherit.Process[bytes]:
+        started.append(noinherit.spawn_with(*args, **options))
+        return started[-1]
+
+    monkeypatch.setattr(_process, "spawn_with", spawn_with)
+
     async def main() -> None:
-        task = asyncio.ensure_future(aio.spawn_with(SLEEP, stdin=PIPE, stdout=PIPE))
-        await asyncio.sleep(0)  # it has started the child, and waits for the transports
+        tasks = asyncio.all_tasks()
+        pipes: dict[str, Any] = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE}
+        task = asyncio.ensure_future(aio.spawn_with(SLEEP, lifeline=True, **pipes))
+        for _ in range(rounds):  # after the first, it has started the child
+            await asyncio.sleep(0)
         task.cancel()
+        for _ in range(again):
+            await asyncio.sleep(0)
+            task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert [child.returncode for child in started] != [None]
+        assert asyncio.all_tasks() == tasks
 
-    run(main())  # a child that was left would be told of by ResourceWarning
+    run(main())  # what was left would be told of by ResourceWarning
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "lifeline"])
+def test_a_spawn_whose_streams_the_loop_refuses_leaves_no_child(
+    run: Run[None], monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async def main() -> None:
+        with monkeypatch.context() as patch:
+            if stream == "lifeline":
+                patch.setattr(aio, "open_channel", refuse)
+            else:
+                which = "connect_write_pipe" if stream == "stdin" else "connect_read_pipe"
+                patch.setattr(asyncio.get_running_loop(), which, refuse)
+            with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+                await aio.spawn_with(SLEEP, stdin=PIPE, stdout=PIPE, lifeline=True)
+
+    run(main())
 
 
 @pytest.mark.parametrize("by", ["the loop", "a thread"])

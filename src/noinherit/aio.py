@@ -191,6 +191,11 @@ class Process:
 
             self._released = loop.create_task(read_to_the_end())
 
+    async def _disconnect(self, connected: asyncio.Future[None]) -> None:
+        """Wait for what `_connect` has come to, and undo it; the child has been killed."""
+        await asyncio.gather(connected, return_exceptions=True)
+        await self.__aexit__(None, None, None)
+
 
 # Per loop that is starting children: whose turn it is, and how many want one.
 _turns: dict[asyncio.AbstractEventLoop, tuple[asyncio.Lock, int]] = {}
@@ -236,6 +241,8 @@ async def spawn_with(
                     popen_options[name] = theirs.enter_context(their_end)
             popen = _process.spawn_with(args, fds=fds, **popen_options)
             theirs.close()
+            if popen._lifeline is not None:  # noqa: SLF001 -- the two are one
+                undo.callback(popen._lifeline.close)  # noqa: SLF001 -- likewise
             try:
                 child = Process(popen)
             except BaseException:  # nobody would tell the loop of its end
@@ -246,9 +253,12 @@ async def spawn_with(
             connected = asyncio.ensure_future(child._connect(pipes, limit))  # noqa: SLF001 -- half of its constructor
             try:
                 await asyncio.shield(connected)
-            except BaseException as error:
-                await asyncio.wait([connected])
-                await child.__aexit__(type(error), error, None)
+            except BaseException:
+                child.kill()
+                undone = asyncio.ensure_future(child._disconnect(connected))  # noqa: SLF001 -- likewise
+                while not undone.done():  # whoever cancels again does not want it left, either
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await asyncio.shield(undone)
                 raise
     return child
 
