@@ -313,6 +313,31 @@ def test_released_when_the_heirs_are_gone(run: Run[None]) -> None:
     run(main())
 
 
+def test_the_end_of_the_block_is_not_the_release(run: Run[None]) -> None:
+    async def main() -> None:
+        ours, theirs = noinherit.socketpair()
+        args = [*PYTHON, LAUNCHER]
+        async with await aio.spawn_with(args, stdin=theirs, lifeline=True) as child:
+            theirs.close()
+            waiting = asyncio.ensure_future(child.wait_released())
+            assert await child.wait() == 0
+        with ours:  # the heir lives for as long
+            for waiter in (waiting, child.wait_released()):
+                with pytest.raises(OSError, match=r"\[Errno 9\]"):
+                    await waiter
+
+    run(main())
+
+
+def test_a_release_that_was_seen_stays_known(run: Run[None]) -> None:
+    async def main() -> None:
+        async with await aio.spawn_with(CHEAP, lifeline=True) as child:
+            assert await child.wait_released() == 0
+        assert await child.wait_released() == 0
+
+    run(main())
+
+
 def longest_stall(spawn: Callable[[], Awaitable[Any]], count: int) -> float:
     """Return for how long, at most, nothing else ran while `count` children were at it."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import subprocess
 
 from . import _process, _sys
@@ -83,11 +85,16 @@ class Process:
     async def wait_released(self) -> int:
         """Wait until the child and all its heirs are gone; return the child's exit status.
 
-        See `noinherit.Process.wait_released`.
+        See `noinherit.Process.wait_released`. Raises `UnsupportedOptionError` if there is no
+        lifeline, and `OSError` with ``EBADF`` when an ``async with`` block ends meanwhile or has
+        ended, which closes it; not if all were seen to be gone before.
         """
         if self._released is None:
             raise UnsupportedOptionError("lifeline", "False", "wait_released() waits on it")
-        await asyncio.shield(self._released)
+        await asyncio.wait([self._released])
+        if self._released.cancelled():
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        self._released.result()
         return await self.wait()
 
     async def communicate(self, input: bytes | None = None) -> tuple[bytes | None, bytes | None]:  # noqa: A002 -- subprocess's name
@@ -125,6 +132,8 @@ class Process:
     async def __aexit__(self, kind: object, error: object, traceback: object) -> None:
         if kind is not None:
             self.kill()
+        if self._released is not None:
+            self._released.cancel()  # first: the end that closing makes is not the heirs'
         for transport in self._transports:
             transport.close()
         try:
@@ -133,9 +142,6 @@ class Process:
             self.kill()
             await self.wait()
             raise
-        finally:
-            if self._released is not None:
-                self._released.cancel()
 
     def _reap(self) -> None:
         self._forget()
