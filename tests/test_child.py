@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noinherit import _handoff, exceptions, run_with
-from support import child
+from support import PRELUDE, child
 
 
 class TestInherited:
@@ -35,6 +36,15 @@ class TestInherited:
         finally:
             os.close(reader)
             os.close(writer)
+
+    def test_standard_streams_are_also_the_childrens(self, tmp_path: Path) -> None:
+        script = (
+            "streams = inherited()\nos.system('echo below')\nstreams[1].detach(); print('above')\n"
+        )
+        with (tmp_path / "out").open("w+") as out:
+            run_with([sys.executable, "-c", PRELUDE + script], fds={1: out}, check=True)
+            out.seek(0)
+            assert out.read().split() == ["below", "above"]
 
     def test_nothing_was_handed_over(self) -> None:
         assert child("print(dict(inherited()))").stdout == "{}\n"

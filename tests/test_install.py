@@ -29,6 +29,11 @@ class Derived(subprocess.Popen):  # type: ignore[type-arg]  # as other people wr
     pass
 
 
+class ByName(subprocess.Popen):  # type: ignore[type-arg]  # likewise
+    def __init__(self, *args: Any, **options: Any) -> None:
+        Popen.__init__(self, *args, **options)
+
+
 class Mixed(threading.local, subprocess.Popen):  # type: ignore[type-arg]  # likewise
     pass
 
@@ -50,12 +55,12 @@ def by_attribute(*args: Any, **options: Any) -> Any:
 
 
 def test_every_way_to_popen_leads_to_process_and_back() -> None:
-    ways = [by_attribute, Popen, Derived, Mixed]
-    assert [engine(way) for way in ways] == [False] * 4
+    ways = [by_attribute, Popen, Derived, ByName, Mixed]
+    assert [engine(way) for way in ways] == [False] * 5
     with noinherit.install():
         assert subprocess.Popen is Process
-        assert [engine(way) for way in ways] == [True] * 4
-    assert [engine(way) for way in ways] == [False] * 4
+        assert [engine(way) for way in ways] == [True] * 5
+    assert [engine(way) for way in ways] == [False] * 5
     assert (subprocess.Popen, STOCK.__init__) == (STOCK, INIT)
     assert (Derived.__bases__, Mixed.__bases__) == ((STOCK,), (threading.local, STOCK))
 

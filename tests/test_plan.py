@@ -46,6 +46,10 @@ class TestKeys:
     def test_pass_fds_adds_to_fds(self) -> None:
         assert planned({"a": 9}, pass_fds=[3]) == {3: (3, 3), "a": (4, 9)}
 
+    def test_what_fds_has_under_its_own_number_may_be_in_pass_fds_too(self) -> None:
+        assert planned({5: 5, "a": 6}, pass_fds=[5]) == {5: (5, 5), "a": (3, 6)}
+        assert planned([5], pass_fds=[5]) == {5: (5, 5)}
+
     def test_a_redirected_stream_wins_over_pass_fds_like_subprocess(self) -> None:
         assert planned((), pass_fds=[1, 5], redirected=[1]) == {5: (5, 5)}
 

@@ -19,10 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from noinherit import _plan, exceptions, install, run_with, spawn_with
+from noinherit import Process, _plan, exceptions, install, run_with, spawn_with
 from noinherit._sys import _actions, _libc, _locks
 from probe import held, identity
-from support import witness
+from support import children, witness
 
 Make = Callable[[], int]
 PYTHON = [sys.executable, "-I", "-S", "-c"]
@@ -135,6 +135,64 @@ class TestAnInterruptedSpawn:
         with pytest.raises(TimeoutError, match="handler"):
             spawn_with(["true"])
         monkeypatch.undo()
+
+    def test_while_asking_for_locks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupted(fd: int, command: int, *rest: Any) -> Any:
+            if command == fcntl.F_DUPFD_CLOEXEC:
+                return real(fd, command, *rest)
+            raise TimeoutError("handler")
+
+        real = fcntl.fcntl
+        monkeypatch.setattr(fcntl, "fcntl", interrupted)
+        monkeypatch.setattr(fcntl, "F_OFD_GETLK", 36, raising=False)
+        with pytest.raises(TimeoutError, match="handler"):
+            spawn_with(["true"], fds={9: 2})
+
+    @pytest.mark.parametrize("error", [TimeoutError("handler"), KeyboardInterrupt("handler")])
+    def test_while_closing_the_copies(
+        self, error: BaseException, make_file: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        closed: list[int] = []
+
+        def interrupted(fd: int) -> None:
+            closed.append(fd)
+            real(fd)
+            if len(closed) == 3:
+                raise error
+
+        real = os.close
+        file = make_file()
+        before = held(), children()
+        monkeypatch.setattr(os, "close", interrupted)
+        with pytest.raises(type(error), match="handler"):
+            spawn_with(["sleep", "60"], fds=dict.fromkeys(range(3, 9), file))
+        monkeypatch.undo()
+        assert len(closed) == len(set(closed)) == 6
+        assert (held(), children()) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs O_PATH")
+def test_a_place_in_the_file_system_is_a_descriptor(tmp_path: Path, make_file: Make) -> None:
+    make_file()
+    for path in (tmp_path, tmp_path / "file0"):
+        place = os.open(path, getattr(os, "O_PATH"))  # noqa: B009 -- mypy knows Linux's from no other
+        try:
+            assert witness({"a": place}).extra == {3: identity(place)}
+        finally:
+            os.close(place)
+
+
+def test_a_derived_class_that_goes_around_init(make_file: Make) -> None:
+    class Around(Process[bytes]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            subprocess.Popen.__init__(self, *args, **options)
+
+    file = make_file()
+    script = "umask; test -e /dev/fd/$0 && echo has it"
+    args = ["sh", "-c", script, str(file)]
+    with Around(args, pass_fds=[file], umask=0o27, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.read().split() == [b"0027", b"has", b"it"]
 
 
 def test_a_place_that_is_dead_does_not_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,16 @@ Make = Callable[[], int]
 posix: Any = _sys.backend
 
 
+GROUPS: dict[str, dict[str, Any]] = {
+    "no such group": {"args": ["true"], "process_group": 2**22 + 1},
+    "a group of its own session": {
+        "args": ["true"],
+        "process_group": 0,
+        "start_new_session": True,
+    },
+}
+
+
 class TestErrorsAreThoseOfSubprocess:
     """Every case goes through both engines; class, errno, filename and text are compared."""
 
@@ -76,6 +86,7 @@ class TestErrorsAreThoseOfSubprocess:
             "no arguments": {"args": []},
             "the first of two errors on PATH": {"args": ["prog"], "env": two},
             "path and shell": {"args": Path("true"), "shell": True},
+            **(GROUPS if sys.version_info >= (3, 11) else {}),
         }
 
     def test_class_number_and_file_name(self, tmp_path: Path) -> None:

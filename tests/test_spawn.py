@@ -71,6 +71,14 @@ class TestExactness:
         assert (seen.fds[0], seen.fds[2]) == (identity(a), identity(b))
         assert seen.extra == {3: identity(a)}
 
+    def test_standard_error_goes_where_standard_output_goes(self, make_file: Make) -> None:
+        file = make_file()
+        script = "import os; os.write(1, b'out '); os.write(2, b'err ')"
+        args = [sys.executable, "-c", script]
+        assert run_with(args, fds={1: file}, stderr=subprocess.STDOUT).returncode == 0
+        os.lseek(file, 0, os.SEEK_SET)
+        assert os.read(file, 99) == b"out err "
+
     def test_a_standard_stream_is_a_value_like_another(self) -> None:
         assert witness({5: 2, 6: 0}).extra == {5: identity(2), 6: identity(0)}
 

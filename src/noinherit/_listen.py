@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 
+from . import _sys
 from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
@@ -112,6 +113,9 @@ class Trampoline:
 
 def check(keys: Iterable[Key], entries: Iterable[Entry]) -> None:
     """Raise `UnsupportedOptionError` if `keys` of ``fds`` cannot be announced, in this order."""
+    if not _sys.backend.SPEAKS_LISTEN_FDS:
+        instead = "systemd's protocol is for POSIX; here, inherited() has them by the same keys"
+        raise UnsupportedOptionError("listen_fds", repr(list(keys)), instead)
     numbers = {entry.key: entry.number for entry in entries}
     seen = set()
     for index, key in enumerate(keys):

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 # Keys that no request can have, of descriptors that are not the child's business.
 LIFELINE: Key = ""
 REPORT: Key = -1
-PRIVATE = (LIFELINE, REPORT)
+MERGED: Key = -2
+PRIVATE = (LIFELINE, REPORT, MERGED)
 STREAMS = ("stdin", "stdout", "stderr")
 
 
@@ -174,9 +175,13 @@ def plan(
         # "Under the number it has here": listing one twice says nothing new.
         for number, value in {descriptor(value): value for value in fds}.items():
             claim(number, number, value)
+    given = {entry.number: entry.value for entry in entries}
     for number in dict.fromkeys(map(descriptor, pass_fds)):
-        # subprocess lets a redirected stream win over the same number in pass_fds.
-        if not (number <= 2 and number in claims):
+        # subprocess lets a redirected stream win over the same number in pass_fds; and what `fds`
+        # has under the number it has here is said twice.
+        if not (number <= 2 and number in claims) and not (
+            number in given and descriptor(given[number]) == number
+        ):
             claim(number, number, number)
     free = 3
     for name, value in names:
@@ -195,6 +200,15 @@ def private(key: Key, value: HasFileno, entries: Iterable[Entry], limit: int) ->
     if number >= limit:
         raise NumberOutOfRangeError(key, shown(value), limit)
     return Entry(key, number, value)
+
+
+def merged(entries: list[Entry]) -> bool:
+    """Make standard error what `entries` have as standard output; return whether they have one."""
+    for entry in entries:
+        if entry.number == 1:
+            entries.append(Entry(MERGED, 2, entry.value))
+            return True
+    return False
 
 
 def check_unmoved(entries: Iterable[Entry], option: str, value: object) -> None:

@@ -41,6 +41,7 @@ class Process(_Popen["AnyStr"]):
     can be done with a `Popen` can be done with it.
     """
 
+    _planned = False  # until __init__ has run, which a derived class may have gone around
     _held: Sequence[Held] = ()
     _lifeline: Lifeline | None = None
     _standard_engine: str | None = None
@@ -76,9 +77,6 @@ class Process(_Popen["AnyStr"]):
             args = list(args)
         pass_fds = tuple(pass_fds)
         listen_fds = tuple(listen_fds)
-        if listen_fds and not backend.SPEAKS_LISTEN_FDS:
-            reason = "systemd's protocol is for POSIX; here, inherited() has them by the same keys"
-            raise UnsupportedOptionError("listen_fds", repr(list(listen_fds)), reason)
         redirected = {n: to for n, to in enumerate((stdin, stdout, stderr)) if to is not None}
         entries: list[_plan.Entry] = []
         if fds != () or pass_fds:
@@ -105,9 +103,12 @@ class Process(_Popen["AnyStr"]):
             **options,
         }
         self._standard_engine = engine_for = backend.needs_standard_engine(considered)
+        # Popen would take this process's standard output.
+        if stderr == subprocess.STDOUT and stdout is engine_for is None and _plan.merged(entries):
+            stderr = None
         if (entries or lifeline) and not (close_fds or pass_fds):
             raise UnsupportedOptionError("close_fds", "False", "fds asks for an exact table")
-        held: list[Held] = []
+        copies: list[int] = []
         opened: dict[_plan.Key, Lifeline | _listen.Trampoline] = {}
         try:
             if lifeline:
@@ -123,8 +124,8 @@ class Process(_Popen["AnyStr"]):
             if engine_for is not None:
                 _plan.check_unmoved(entries, engine_for, considered[engine_for])
             if entries:
-                backend.hold(entries, held)
-                self._held = held
+                self._held = backend.hold(entries, copies)
+            self._planned = True
             super().__init__(
                 args,  # type: ignore[arg-type]  # its FdArgs are replaced on the way
                 bufsize,
@@ -145,17 +146,24 @@ class Process(_Popen["AnyStr"]):
                 pass_fds,
                 **options,
             )
-        except BaseException:
-            for owner in opened.values():
-                owner.close()
-            raise
-        finally:
+            self._held = ()
+            backend.release(copies)
             for owner in opened.values():
                 owner.theirs.close()
-            backend.release(held)
-        self._held = ()
+        except BaseException:
+            backend.release(copies)
+            for owner in opened.values():
+                owner.close()
+            self._abandon()
+            raise
         if self._trampoline is not None:
             self._trampoline.finish(self)
+
+    def _abandon(self) -> None:
+        """End the child, if there is one: it was started before an interrupt, and nobody knows."""
+        if self._child_created:
+            self.kill()
+            self.wait()
 
     def _execute_child(
         self,
@@ -214,7 +222,7 @@ class Process(_Popen["AnyStr"]):
                 command = around(self.args, resolved)
             return command, resolved, added
 
-        if self._standard_engine is not None or not (close_fds or given):
+        if not self._planned or self._standard_engine is not None or not (close_fds or given):
             resolved, own_env, added = words()
             if added:
                 own_env = {**(os.environ if own_env is None else own_env), **added}
@@ -224,7 +232,7 @@ class Process(_Popen["AnyStr"]):
                 executable,
                 preexec_fn,
                 close_fds,
-                tuple(each.number for each in given.values()),
+                tuple(each.number for each in given.values()) or pass_fds,
                 cwd,
                 own_env,
                 startupinfo,

@@ -155,9 +155,9 @@ _inherited: _InheritedFds | None = None
 def inherited() -> Mapping[Key, InheritedFd]:
     """Return what the parent handed over, by the keys it used; empty if that is nothing.
 
-    The first call takes ownership: every descriptor becomes non-inheritable, so it cannot slip
-    into children of this process, and the environment variables that announced it are removed.
-    Later calls return the same mapping.
+    The first call takes ownership: every descriptor but the standard streams becomes
+    non-inheritable, so it cannot slip into children of this process, and the environment variables
+    that announced it are removed. Later calls return the same mapping.
 
     Two announcements are understood: noinherit's own, and systemd's socket activation
     (``LISTEN_FDS``, ``LISTEN_PID``, ``LISTEN_FDNAMES``; see :manpage:`sd_listen_fds(3)`), whose
@@ -178,7 +178,8 @@ def inherited() -> Mapping[Key, InheritedFd]:
                     numbers.add(record.number)
                     key = record.number if record.key in found else record.key
                     found[key] = InheritedFd(key, record)
-                    _keep(found[key])
+                    if record.number > 2:  # else this process's children would have no streams
+                        _keep(found[key])
             for variable in (_handoff.VARIABLE, *_LISTEN_VARIABLES):
                 os.environ.pop(variable, None)
             _inherited = found

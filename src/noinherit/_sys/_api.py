@@ -36,18 +36,18 @@ if TYPE_CHECKING:
 
 
 class Held:
-    """A copy of one descriptor that a child is to get.
+    """One descriptor that a child is to get, by a copy of it.
 
-    It is ours alone, so nobody else can close it; where there can be none, it is the original.
+    The copy is ours alone, so nobody else can close it; where there can be none, it is the
+    original.
     """
 
-    __slots__ = ("copy", "handle", "key", "number", "ours")
+    __slots__ = ("copy", "handle", "key", "number")
 
-    def __init__(self, entry: Entry, copy: int, *, ours: bool = True) -> None:
+    def __init__(self, entry: Entry, copy: int) -> None:
         self.key = entry.key
         self.number = entry.number
         self.copy = copy
-        self.ours = ours
         # What the child will know it by; on Windows, only the start of the child tells.
         self.handle = entry.number
 
@@ -88,11 +88,11 @@ if TYPE_CHECKING:
         def limit(self) -> int:
             """Return the first number that no descriptor of a child can have."""
 
-        def hold(self, entries: Sequence[Entry], held: list[Held]) -> None:
-            """Put a copy of every entry's descriptor into `held`, as far as it comes."""
+        def hold(self, entries: Sequence[Entry], copies: list[int]) -> list[Held]:
+            """Copy every entry's descriptor; what is to be closed is in `copies`, in any case."""
 
-        def release(self, held: Iterable[Held]) -> None:
-            """Close the copies."""
+        def release(self, copies: list[int]) -> None:
+            """Close the copies, and forget them."""
 
         def has_number(self, value: Any) -> bool:
             """Return whether the child will know `value` by a number."""

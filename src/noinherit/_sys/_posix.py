@@ -7,6 +7,7 @@ import ctypes
 import errno
 import fcntl
 import functools
+import itertools
 import os
 import signal
 import sys
@@ -61,34 +62,47 @@ if TYPE_CHECKING:
     Strings: TypeAlias = ctypes.Array[ctypes.c_char_p]
 
 
-def hold(entries: Sequence[_plan.Entry], held: list[Held]) -> None:
-    """Hold a copy of every descriptor, so that no other thread can put another in its place.
+def hold(entries: Sequence[_plan.Entry], copies: list[int]) -> list[Held]:
+    """Copy every descriptor, so that no other thread can put another in its place.
 
     The copies sit above the numbers that `_plan.remap` writes first, which saves it from moving
     them out of the way. What has record locks is held by its own number: when any descriptor of a
     file is closed, this process's locks on it are gone (:manpage:`fcntl_locking(2)`).
     """
     floor = min(3 + len(entries), limit() - 1)
-    for entry in entries:
+    held: list[Held] = []
+    copied: list[int] = []  # which of them
+    numbers: list[int] = []
+    for index, entry in enumerate(entries):
         number = _plan.descriptor(entry.value, entry.key)
+        held.append(Held(entry, number))
+        if not _locks.may_be_locked(number):
+            copied.append(index)
+            numbers.append(number)
+    command, lowest = itertools.repeat(fcntl.F_DUPFD_CLOEXEC), itertools.repeat(floor)
+    try:
+        # One step of the interpreter: a signal's handler that raises finds each of them listed.
+        copies.extend(map(fcntl.fcntl, numbers, command, lowest))
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            closed = entries[copied[len(copies)]]
+            raise ClosedDescriptorError(closed.key, _plan.shown(closed.value)) from None
+        raise
+    for index, copy in zip(copied, copies, strict=True):
+        held[index].copy = copy
+    return held
+
+
+def release(copies: list[int]) -> None:
+    """Close the copies, and forget them."""
+    copies.insert(0, -1)  # what iter() ends at
+    while copies:
         try:
-            if _locks.may_be_locked(number):
-                held.append(Held(entry, number, ours=False))
-            else:
-                held.append(Held(entry, fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, floor)))
+            any(map(os.close, iter(copies.pop, -1)))  # one step, as above; close() returns None
         except OSError as error:
-            if error.errno == errno.EBADF:
-                raise ClosedDescriptorError(entry.key, _plan.shown(entry.value)) from None
-            raise
-
-
-def release(held: Iterable[Held]) -> None:
-    """Close the copies."""
-    for each in held:
-        if each.ours:
             # A late error of a file in the network must not cost the caller the child.
-            with contextlib.suppress(OSError):
-                os.close(each.copy)
+            if error.errno is None:
+                raise  # it is a signal handler's
 
 
 def has_number(value: Any) -> bool:
@@ -185,6 +199,8 @@ def spawn(
         # here" is the one to tell.
         if failure in _NOT_HERE:
             failure = code
+    if failure == errno.EPERM and process_group >= 0:
+        executable = None  # setpgid(2) says so, too
     raise _explained(failure, executable, cwd, directory)
 
 

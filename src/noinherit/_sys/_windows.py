@@ -102,8 +102,9 @@ def limit() -> int:
     return _LIMIT
 
 
-def hold(entries: Sequence[_plan.Entry], held: list[Held]) -> None:
-    """Hold a copy of every handle, so that no other thread can put another in its place."""
+def hold(entries: Sequence[_plan.Entry], copies: list[int]) -> list[Held]:
+    """Copy every handle, so that no other thread can put another in its place."""
+    held: list[Held] = []
     for entry in entries:
         if entry.number <= 2:
             check_stream(f"fds[{entry.key!r}]", entry.value)
@@ -112,19 +113,19 @@ def hold(entries: Sequence[_plan.Entry], held: list[Held]) -> None:
             held.append(HeldSocket(entry))
             continue
         try:
-            copy = duplicate(handle_of(entry.value, entry.key))
+            copies.append(duplicate(handle_of(entry.value, entry.key)))
         except OSError as error:
             if error.winerror == _structs.ERROR_INVALID_HANDLE:
                 raise ClosedDescriptorError(entry.key, _plan.shown(entry.value)) from None
             raise
-        held.append(Held(entry, copy))
+        held.append(Held(entry, copies[-1]))
+    return held
 
 
-def release(held: Iterable[Held]) -> None:
-    """Close the copies."""
-    for each in held:
-        if each.copy:
-            k32.CloseHandle(each.copy)
+def release(copies: list[int]) -> None:
+    """Close the copies, and forget them."""
+    while copies:
+        k32.CloseHandle(copies.pop())
 
 
 def has_number(value: Any) -> bool:
