@@ -20,6 +20,7 @@ import noinherit
 from noinherit import _trace
 from noinherit._probe_child import probe_child
 from noinherit._sys import _probe
+from support import meanwhile
 
 pytestmark = pytest.mark.noinherit_exempt("they leak on purpose")
 
@@ -359,6 +360,23 @@ class TestContext:
         for thread in threads:
             thread.join()
         assert not failed
+
+    def test_a_lock_that_is_waited_for_holds_up_no_start(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fcntl: Any = pytest.importorskip("fcntl")
+        waiting, started = threading.Event(), threading.Event()
+
+        def wait(*_: Any) -> bool:
+            waiting.set()
+            return started.wait(10)
+
+        monkeypatch.setattr(fcntl, "fcntl", wait)
+        with noinherit.trace(), meanwhile(lambda: fcntl.fcntl(0, fcntl.F_SETLKW, b"")) as outcome:
+            assert waiting.wait(10)
+            in_shell(["exit"])
+            started.set()
+        assert outcome == [True]
 
     @pytest.mark.parametrize("looked", [True, False])
     def test_one_that_took_the_number_is_told_from_it(self, looked: bool, tmp_path: Path) -> None:

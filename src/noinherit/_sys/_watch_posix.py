@@ -100,7 +100,7 @@ def makers() -> Iterator[Maker]:
     if hasattr(os, "pipe2"):
         yield os, "pipe2", False, lambda result, *_: result
     yield os, "forkpty", False, lambda result: result[1:]
-    yield fcntl, "fcntl", False, _by_fcntl
+    yield fcntl, "fcntl", True, _by_fcntl  # F_SETLKW waits
     for name in ("recvmsg", "recvmsg_into"):
         yield socket.socket, name, True, _received
 
