@@ -161,6 +161,17 @@ class TestSignals:
             assert process.stdout.read() == "once\n"
         assert process.returncode == 9
 
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_end_it_while_it_opens(self, number: signal.Signals, tmp_path: Path) -> None:
+        fifo = tmp_path / "fifo"
+        os.mkfifo(fifo)
+        opening = ["--listen", "127.0.0.1:0", "--fd", f"9={fifo}"]
+        with running(*opening, *PROBE, stderr=subprocess.PIPE) as process:
+            assert process.stderr is not None
+            process.stderr.readline()  # now comes the FIFO, to which nobody will write
+            process.send_signal(number)
+            assert process.wait(20) == -number
+
     def test_the_end_by_a_signal_is_told(self) -> None:
         script = "import sys; print(flush=True); sys.stdin.read()"
         with running(sys.executable, "-ISc", script, stdin=subprocess.PIPE) as process:

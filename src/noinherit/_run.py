@@ -117,7 +117,7 @@ def main(options: Any) -> int:
         if names.count(name) > 1:
             options.refuse(f"argument --listen: {name} is given twice")
 
-    with contextlib.ExitStack() as opened, _signals.passed_on() as pass_signals_to:
+    with contextlib.ExitStack() as opened:
         fds: dict[int | str, Any] = {}
         try:
             for number, (name, host, port) in zip(numbers, options.listen, strict=True):
@@ -136,14 +136,16 @@ def main(options: Any) -> int:
 
         announced = list(fds)[: len(numbers)] if _sys.backend.SPEAKS_LISTEN_FDS else ()
         env = {**os.environ, **dict(options.env)} if options.env else None
-        try:
-            process = spawn_with(args, fds=fds, listen_fds=announced, env=env)
-        except OSError as error:
-            absent = error.errno == errno.ENOENT
-            return _failed(args[0], error, _NOT_FOUND if absent else _CANNOT_START)
-        pass_signals_to(process.send_signal)
-        opened.close()  # they are the command's now, and gone when it lets go of them
-        return _status(process.wait())
+        # Not before: what waits for a FIFO's other end is to be ended by Ctrl-C as anything else.
+        with _signals.passed_on() as pass_signals_to:
+            try:
+                process = spawn_with(args, fds=fds, listen_fds=announced, env=env)
+            except OSError as error:
+                absent = error.errno == errno.ENOENT
+                return _failed(args[0], error, _NOT_FOUND if absent else _CANNOT_START)
+            pass_signals_to(process.send_signal)
+            opened.close()  # they are the command's now, and gone when it lets go of them
+            return _status(process.wait())
 
 
 def _failed(what: str, error: Exception, status: int) -> int:
