@@ -259,9 +259,8 @@ class TestSystemdSocketActivation:
             "print([v for v in os.environ if v.startswith('LISTEN_')])\n"
             "print(any(os.get_inheritable(n) for n in range(3, 7)))\n"
         )
-        assert self.activated(script, fds, LISTEN_FDS="4", LISTEN_FDNAMES="http:x:unknown:x") == (
-            "{'http': 3, 4: 4, 5: 5, 6: 6}\n[]\nFalse\n"
-        )
+        told = {"LISTEN_FDS": "4", "LISTEN_FDNAMES": "http:x:unknown:x", "LISTEN_PIDFDID": "1"}
+        assert self.activated(script, fds, **told) == "{'http': 3, 4: 4, 5: 5, 6: 6}\n[]\nFalse\n"
         assert self.activated(script, fds, LISTEN_FDS="2").startswith("{3: 3, 4: 4}\n")
 
     def test_our_own_announcement_comes_first(self, fds: dict[int, int]) -> None:

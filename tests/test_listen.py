@@ -26,7 +26,7 @@ speaks = pytest.mark.skipif(
 )
 TELL = (
     "import os; print(os.environ.get('LISTEN_PID') == str(os.getpid()), "
-    "os.environ.get('LISTEN_FDS'), os.environ.get('LISTEN_FDNAMES'))"
+    "*map(os.environ.get, ['LISTEN_FDS', 'LISTEN_FDNAMES', 'LISTEN_PIDFDID']))"
 )
 
 
@@ -58,12 +58,13 @@ class TestListenFds:
     def test_the_variables_are_the_childs_own(self, make_file: Make) -> None:
         fd = make_file()
         args = [sys.executable, "-c", TELL]
-        env = {**os.environ, "LISTEN_PID": "1", "LISTEN_FDNAMES": "stale"}
+        stale = {"LISTEN_PID": "1", "LISTEN_PIDFDID": "1", "LISTEN_FDNAMES": "stale"}
+        env = {**os.environ, **stale}
         ways: list[dict[str, Any]] = [{}, {"env": env}, {"lifeline": True}]
         for how in ways:
             options = {"stdout": subprocess.PIPE, "text": True, **how}
             with spawn_with(args, fds={"a": fd, 4: fd}, listen_fds=iter(["a", 4]), **options) as it:
-                assert it.communicate() == ("True 2 a:unknown\n", None)
+                assert it.communicate() == ("True 2 a:unknown None\n", None)
                 assert it.args == args
 
     def test_a_python_child_finds_them_by_name(self) -> None:

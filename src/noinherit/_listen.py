@@ -23,7 +23,8 @@ FIRST = 3  # SD_LISTEN_FDS_START
 # Python ignores these, at its start and the trampoline's.
 _IGNORED = ("SIGPIPE", "SIGXFSZ")
 # No shell: it drops variables whose names it cannot spell. Python, too, has something to put back:
-# in the C locale it sets LC_CTYPE for its children (PEP 538).
+# in the C locale it sets LC_CTYPE for its children (PEP 538). LISTEN_PIDFDID, which systemd sets
+# beside LISTEN_PID, would be another process's: sd_listen_fds(3) takes nothing then.
 _SCRIPT = """
 import os, signal, sys
 report, signals, locale, program, *args = sys.argv[1:]
@@ -34,6 +35,7 @@ os.environ.pop("LC_CTYPE", None)
 if locale:
     os.environ["LC_CTYPE"] = locale[1:]
 os.environ["LISTEN_PID"] = str(os.getpid())
+os.environ.pop("LISTEN_PIDFDID", None)
 try:
     os.execvp(program, args)
 except OSError as error:
