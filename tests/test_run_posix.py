@@ -178,7 +178,7 @@ class TestSignals:
             assert process.stdout is not None
             process.stdout.readline()
             process.terminate()
-        assert process.returncode == 128 + 15
+            assert process.wait(20) == 128 + 15
 
     def test_what_is_ignored_stays_ignored(self) -> None:
         script = "import signal; print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"
