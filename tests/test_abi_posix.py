@@ -83,5 +83,5 @@ def test_a_failure_carries_its_number() -> None:
 
 def test_a_libc_without_what_every_libc_has_is_refused() -> None:
     with pytest.raises(ImportError, match="no such_function"):
-        libc._declare(libc.symbols, "such_function", None)
-    assert libc._optional(libc.symbols, "such_function", None) is None
+        libc._declare(libc._memory, "such_function", None)
+    assert libc._optional(libc._memory, "such_function", None) is None

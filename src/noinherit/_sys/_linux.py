@@ -12,11 +12,9 @@ from . import _libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._audit import Descriptor
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
     from typing import BinaryIO
+
+    from .._audit import Descriptor
 
 assert sys.platform == "linux"
 
