@@ -183,6 +183,25 @@ class TestHelper:
         fd = make_file()
         assert witness({"a": fd}, args=[fd_arg("a")]).extra == {3: identity(fd)}
 
+    @pytest.mark.parametrize(
+        "options",
+        [{"args": ["no-such-program"]}, {"args": NOTHING, "cwd": "no-such-directory"}],
+    )
+    def test_is_not_waited_for_while_it_lives(
+        self, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, make_file: Make
+    ) -> None:
+        real = k32.WaitForSingleObject
+        patience = set()
+
+        def wait(handle: int, milliseconds: int) -> Any:
+            patience.add(milliseconds)
+            return real(handle, milliseconds)
+
+        monkeypatch.setattr(k32, "WaitForSingleObject", wait)
+        with pytest.raises(OSError, match="no-such"):
+            spawn_with(fds={3: make_file()}, **options)
+        assert patience == {0}
+
     def test_in_which_something_would_remain_is_ended(
         self, monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:

@@ -95,17 +95,19 @@ class HelperParent:
             )
         return created
 
-    def is_alive(self) -> bool:
-        """Return whether nobody has ended it."""
-        return not self.has_ended(0)
-
-    def has_ended(self, patience: int = 100) -> bool:
-        """Return whether somebody has ended it, or does within `patience` milliseconds.
-
-        A process loses its handles a little before it is seen to have ended.
-        """
+    def is_alive(self, patience: int = 0) -> bool:
+        """Return whether it is not seen to have ended within `patience` milliseconds."""
         state: int = k32.WaitForSingleObject(self.process, patience)
-        return state == _structs.WAIT_OBJECT_0
+        return state != _structs.WAIT_OBJECT_0
+
+    def has_ended(self) -> bool:
+        """Return whether somebody has ended it."""
+        try:
+            self.take_back([self.give(self.process)])
+        except OSError:
+            # A process takes no handles a little before it is seen to have ended.
+            return not self.is_alive(100)
+        return False
 
     def give(self, handle: int) -> int:
         """Return the value of an inheritable copy of `handle` in the helper."""
