@@ -82,6 +82,23 @@ def test_doctor_examines_by_a_real_child() -> None:
     assert _doctor.examine()["held"] is True
 
 
+@pytest.mark.parametrize("arguments", [["audit"], ["audit", "--json"], ["doctor"], ["demo"]])
+def test_nobody_reads(arguments: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "noinherit", *arguments],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def audit_command(*arguments: str, fds: Any = (), **env: str) -> subprocess.CompletedProcess[str]:
     """Run ``noinherit audit`` in a process that was given `fds`."""
     return run_with(

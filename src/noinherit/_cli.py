@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
+import sys
 
 from . import _audit_cli, _run
 from .exceptions import NoinheritError
@@ -10,6 +13,8 @@ from .exceptions import NoinheritError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_UNREAD = 128 + 13  # as a shell tells of who has ended by SIGPIPE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,20 +103,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
     try:
-        if options.command == "demo":
-            from . import _demo  # noqa: PLC0415 -- only one command is run
-
-            return _demo.main()
-        if options.command == "audit":
-            return _audit_cli.main(options.pid, options.inheritable, options.json)
         if options.command == "run":
             return _run.main(options)
         if options.command == "trace":
-            from . import _traced  # noqa: PLC0415 -- likewise
+            from . import _traced  # noqa: PLC0415 -- only one command is run
 
             return _traced.main(options.program, options.arguments, module=options.module)
-        from . import _doctor  # noqa: PLC0415 -- likewise
-
-        return _doctor.main(options.json)
+        return _printed(options)
     except NoinheritError as error:
         parser.error(str(error))
+
+
+def _printed(options: argparse.Namespace) -> int:
+    """Run a command that prints; the status is `_UNREAD` if nobody reads all of it."""
+    try:
+        status = _print(options)
+        print(end="", flush=True)
+    except OSError as error:
+        if not _is_unread(error):
+            raise
+        # Else the interpreter tries once more as it ends, and complains.
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 -- no path
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return _UNREAD
+    return status
+
+
+def _is_unread(error: OSError) -> bool:
+    if sys.platform == "win32" and error.errno == errno.EINVAL:
+        # So says the C runtime (https://bugs.python.org/issue35754); Win32's own have a number.
+        return not error.winerror
+    return isinstance(error, BrokenPipeError)
+
+
+def _print(options: argparse.Namespace) -> int:
+    if options.command == "demo":
+        from . import _demo  # noqa: PLC0415 -- likewise
+
+        return _demo.main()
+    if options.command == "audit":
+        return _audit_cli.main(options.pid, options.inheritable, options.json)
+    from . import _doctor  # noqa: PLC0415 -- likewise
+
+    return _doctor.main(options.json)
