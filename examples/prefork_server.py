@@ -30,8 +30,10 @@ class Pool:
 
     def restart(self) -> None:
         """Replace all workers, if there are any, by new ones."""
-        new = [Worker(self._listener) for _ in range(self._size)]
+        new: list[Worker] = []
         try:
+            while len(new) < self._size:
+                new.append(Worker(self._listener))
             for worker in new:
                 worker.wait_until_ready()
         except BaseException:
@@ -57,11 +59,15 @@ class Worker:
 
     def __init__(self, listener: socket.socket) -> None:
         self._control, theirs = noinherit.socketpair()
-        with theirs:
-            self._process = noinherit.spawn_with(
-                [sys.executable, __file__, "--worker"],
-                fds={"http": listener, "control": theirs},
-            )
+        try:
+            with theirs:
+                self._process = noinherit.spawn_with(
+                    [sys.executable, __file__, "--worker"],
+                    fds={"http": listener, "control": theirs},
+                )
+        except BaseException:
+            self._control.close()
+            raise
 
     def wait_until_ready(self) -> None:
         """Return when it accepts connections."""
@@ -119,12 +125,14 @@ def work() -> None:
     server = Server(fds["http"].socket())
     serving = threading.Thread(target=server.serve_forever, args=[0.05])
     serving.start()
-    control.sendall(b"+")
-    # Nothing is ever said; what comes is the end, also if the parent dies.
-    control.recv(1)
-    server.shutdown()
-    serving.join()
-    server.server_close()
+    try:
+        control.sendall(b"+")
+        # Nothing is ever said; what comes is the end, also if the parent dies.
+        control.recv(1)
+    finally:
+        server.shutdown()
+        serving.join()
+        server.server_close()
     control.sendall(str(Answer.served).encode())
     control.close()
 

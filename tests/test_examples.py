@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import importlib.util
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import noinherit
 from noinherit import run_with, spawn_with
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -71,32 +73,66 @@ class TestPreforkServer:
             [sys.executable, EXAMPLES / "prefork_server.py", "0", "2"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         ) as server:
             assert server.stdout is not None
+            assert server.stderr is not None
             found = re.match(r"http://([\d.]+):(\d+) has 2 workers", server.stdout.readline())
-            assert found is not None
+            assert found is not None, server.stderr.read()
             connection = http.client.HTTPConnection(found[1], int(found[2]), timeout=30)
             connection.request("GET", "/")
             assert connection.getresponse().read() == b"hello\n"
             connection.close()
-            rest, _ = server.communicate("\n", timeout=50)
-        assert rest == (
-            "restarted; 1 requests were answered by those who have left\n1 requests answered\n"
-        )
+            assert server.communicate("\n", timeout=50) == (
+                "restarted; 1 requests were answered by those who have left\n1 requests answered\n",
+                "",
+            )
+
+    def test_one_worker_that_cannot_be_started(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        started: list[subprocess.Popen[bytes]] = []
+
+        def spawn(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+            if started:
+                raise OSError(errno.EAGAIN, "no second one")
+            started.append(spawn_with(*args, **options))
+            return started[0]
+
+        monkeypatch.setattr(noinherit, "spawn_with", spawn)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            pool = load("prefork_server").Pool(listener, 2)
+            with pytest.raises(OSError, match="no second one"):
+                pool.restart()
+        assert [worker.returncode for worker in started] == [0]
+
+    def test_a_worker_whose_parent_has_ended_before_it_was_ready(self) -> None:
+        ours, theirs = noinherit.socketpair()
+        with theirs, socket.create_server(("127.0.0.1", 0)) as listener:
+            ours.close()
+            done = run_with(
+                [sys.executable, EXAMPLES / "prefork_server.py", "--worker"],
+                fds={"http": listener, "control": theirs},
+                stderr=subprocess.PIPE,
+                timeout=30,
+            )
+        assert (done.returncode, b"BrokenPipeError" in done.stderr) == (1, True)
 
     def test_the_workers_end_with_their_parent(self) -> None:
         server = spawn_with(
             [sys.executable, EXAMPLES / "prefork_server.py", "0", "2"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         with server:
             assert server.stdout is not None
-            port = int(server.stdout.readline().split()[0].rpartition(":")[2])
+            assert server.stderr is not None
+            told = server.stdout.readline()
+            assert told, server.stderr.read()
+            port = int(told.split()[0].rpartition(":")[2])
             server.kill()
             # The workers have their parent's standard output; it ends when all of them have ended.
             server.stdout.read()
