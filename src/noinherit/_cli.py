@@ -130,10 +130,9 @@ def _printed(options: argparse.Namespace) -> int:
 
 
 def _is_unread(error: OSError) -> bool:
-    if sys.platform == "win32" and error.errno == errno.EINVAL:
-        # So says the C runtime (https://bugs.python.org/issue35754); Win32's own have a number.
-        return not error.winerror
-    return isinstance(error, BrokenPipeError)
+    # Windows' C runtime says EINVAL (https://bugs.python.org/issue35754); Win32's own has a number.
+    from_runtime = error.errno == errno.EINVAL and getattr(error, "winerror", error) is None
+    return from_runtime or isinstance(error, BrokenPipeError)
 
 
 def _print(options: argparse.Namespace) -> int:
