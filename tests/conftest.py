@@ -27,8 +27,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 if WINE:
-    # A test that fails because Wine has lost a child of its child, or of the standard library's,
-    # is run again.
+    # A test that fails because Wine has lost a child of its child is run again.
 
     def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:

@@ -33,6 +33,8 @@ PROBE = [sys.executable, "-I", "-S", str(Path(__file__).with_name("probe.py"))]
 LOST = "Internal error"
 
 if WINE:
+    import _winapi
+
     from noinherit._sys import _kernel32
 
     def persistently(create: Any) -> Callable[..., Any]:
@@ -47,11 +49,14 @@ if WINE:
                         raise
             return create(*args)
 
-        created.errcheck = create.errcheck  # type: ignore[attr-defined]  # as functions of ctypes have
+        # Tests know a Win32 function by this, and trace would take a file of ours for the one that
+        # starts the child.
+        vars(created)["errcheck"] = getattr(create, "errcheck", None)
+        created.__code__ = created.__code__.replace(co_filename=subprocess.__file__)
         return created
 
-    functions = vars(_kernel32)
-    functions["CreateProcessW"] = persistently(functions["CreateProcessW"])
+    for functions, name in ((vars(_kernel32), "CreateProcessW"), (vars(_winapi), "CreateProcess")):
+        functions[name] = persistently(functions[name])
 
 
 class Witness:
