@@ -92,7 +92,7 @@ class Posix:
         path = os.fsencode(self.child)
         argv = (ctypes.c_char_p * 2)(path, None)
         # Nothing changes it meanwhile.
-        environment = ctypes.c_void_p.in_dll(_libc.symbols, "environ")
+        environment = ctypes.c_void_p.in_dll(ctypes.CDLL(None), "environ")
         pid = ctypes.c_int()
         out = ctypes.byref(pid)
 
