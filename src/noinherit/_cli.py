@@ -137,7 +137,7 @@ def _is_unread(error: OSError) -> bool:
 
 def _print(options: argparse.Namespace) -> int:
     if options.command == "demo":
-        from . import _demo  # noqa: PLC0415 -- likewise
+        from . import _demo  # noqa: PLC0415 -- only one command is run
 
         return _demo.main()
     if options.command == "audit":
