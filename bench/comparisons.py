@@ -21,7 +21,7 @@ from measure import OURS, Comparison, Target, medians, timed
 
 import noinherit
 from noinherit import _plan
-from noinherit._sys import _actions, _libc
+from noinherit._sys.posix import actions, libc
 
 HERE = Path(__file__).parent
 Contender = Callable[[], float]
@@ -87,8 +87,8 @@ class Posix:
 
     def bare(self) -> Contender:
         """Return the least that can be a `Popen` by posix_spawn: all prepared, and no promise."""
-        actions = _actions.compiled(_actions.strategy(), {}, None)
-        settings = _actions.attributes(0, True, False, -1)
+        moves = actions.compiled(actions.strategy(), {}, None)
+        settings = actions.attributes(0, True, False, -1)
         path = os.fsencode(self.child)
         argv = (ctypes.c_char_p * 2)(path, None)
         # Nothing changes it meanwhile.
@@ -98,7 +98,7 @@ class Posix:
 
         class Bare(subprocess.Popen[bytes]):
             def _execute_child(self, *_: object) -> None:
-                _libc.posix_spawn(out, path, actions.raw, settings.raw, argv, environment)
+                libc.posix_spawn(out, path, moves.raw, settings.raw, argv, environment)
                 self.pid = pid.value
                 self._child_created = True
 

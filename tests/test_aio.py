@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import noinherit
-from noinherit import _process, _sys, aio, exceptions
+from noinherit import _process, aio, exceptions
 from probe import identity
 from support import CHEAP, PROBE, WINE, Witness
 from test_lifeline import LAUNCHER, PYTHON
@@ -248,7 +248,7 @@ def test_a_spawn_whose_streams_the_loop_refuses_leaves_no_child(
 def test_a_child_whose_end_cannot_be_learnt_is_not_left(
     run: Run[None], monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    if by == "a thread" and not hasattr(_sys, "_load_system"):
+    if by == "a thread" and os.name == "nt":
         pytest.skip("a process handle can always be waited on")
 
     def refuse(*_: Any) -> None:
@@ -257,11 +257,11 @@ def test_a_child_whose_end_cannot_be_learnt_is_not_left(
     async def main() -> None:
         with monkeypatch.context() as patch:
             if by == "a thread":
-                patch.setattr(_sys.system, "exit_event", lambda pid: None)
+                patch.setattr("noinherit._sys.posix.system.exit_event", lambda pid: None)
                 patch.setattr(threading.Thread, "start", refuse)
             elif sys.platform == "win32":
-                waits = "noinherit._sys._kernel32_waits"
-                patch.setattr(f"{waits}.RegisterWaitForSingleObject", refuse)
+                k32 = "noinherit._sys.windows.kernel32"
+                patch.setattr(f"{k32}.RegisterWaitForSingleObject", refuse)
             else:
                 patch.setattr(asyncio.get_running_loop(), "add_reader", refuse)
             with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
@@ -285,9 +285,9 @@ def test_no_thread_waits_for_a_child(run: Run[None]) -> None:
 def test_the_end_is_learnt_without_an_event_to_wait_on(
     run: Run[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not hasattr(_sys, "_load_system"):
+    if os.name == "nt":
         pytest.skip("a process handle can always be waited on")
-    monkeypatch.setattr(_sys.system, "exit_event", lambda pid: None)
+    monkeypatch.setattr("noinherit._sys.posix.system.exit_event", lambda pid: None)
 
     async def main() -> None:
         async with await aio.spawn_with(ECHO, stdin=PIPE, stdout=PIPE) as child:

@@ -19,7 +19,7 @@ import pytest
 
 import probe
 from noinherit import Descriptor, _sys, audit, exceptions, run_with, spawn_with
-from noinherit._sys import _own_socket
+from noinherit._sys import socket_facts
 from support import OTHERS
 
 Make = Callable[[], int]
@@ -294,7 +294,7 @@ class TestOneself:
                 raise OSError(errno.ENOPROTOOPT, "as Windows says")
 
         with Datagrams(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            assert str(_own_socket.facts(sock)) == "udp"
+            assert str(socket_facts.facts(sock)) == "udp"
 
 
 class TestDescriptor:

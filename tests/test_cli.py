@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from noinherit import _audit_cli, _cli, _demo, _doctor, _sys, exceptions, run_with, set_noinherit
+from noinherit import _sys, exceptions, run_with, set_noinherit
+from noinherit._cli import audit, demo, doctor
+from noinherit._cli.main import main
 from support import OTHERS, command
 
 
@@ -38,9 +40,9 @@ def test_demo() -> None:
 def test_demo_tells_when_it_did_not_hold(
     lie: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = _demo.give()
-    monkeypatch.setattr(_demo, "give", lambda: given | lie)
-    assert _cli.main(["demo"]) == 1
+    given = demo.give()
+    monkeypatch.setattr(demo, "give", lambda: given | lie)
+    assert main(["demo"]) == 1
     assert capsys.readouterr().out.endswith("IT DID NOT HOLD.\n")
 
 
@@ -62,9 +64,9 @@ def test_doctor_for_programs() -> None:
 def test_doctor_tells_when_it_does_not_hold(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(_doctor, "_held", lambda: False)
+    monkeypatch.setattr(doctor, "_held", lambda: False)
     for arguments in (["doctor"], ["doctor", "--json"]):
-        assert _cli.main(arguments) == 1
+        assert main(arguments) == 1
     printed = capsys.readouterr().out
     assert "THE PROMISE DOES NOT HOLD" in printed
     assert '"held": false' in printed
@@ -79,7 +81,7 @@ def test_errors_are_one_line() -> None:
 
 
 def test_doctor_examines_by_a_real_child() -> None:
-    assert _doctor.examine()["held"] is True
+    assert doctor.examine()["held"] is True
 
 
 @pytest.mark.parametrize("arguments", [["audit"], ["audit", "--json"], ["doctor"], ["demo"]])
@@ -171,8 +173,8 @@ class TestAudit:
         def refuse(pid: int) -> None:
             raise exceptions.AuditUnsupportedError(pid, "darwin")
 
-        monkeypatch.setattr(_audit_cli, "audit", refuse)
-        assert _cli.main(["audit", "5"]) == 2
+        monkeypatch.setattr(audit, "audit", refuse)
+        assert main(["audit", "5"]) == 2
         assert capsys.readouterr().err == (
             "noinherit audit: error: process 5: on darwin only the own process can be audited\n"
         )

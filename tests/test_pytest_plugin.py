@@ -29,7 +29,7 @@ PLUGIN = [] if ENTRY else ["-p", "noinherit.pytest_plugin"]
 HEADER = f"""
 import contextlib, os, subprocess, sys
 import pytest
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(leaks.__file__).parent)!r})
 import leaks
 NOTHING = [sys.executable, "-I", "-S", "-c", ""]
 """

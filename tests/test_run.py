@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from noinherit import _run
+from noinherit._cli import run
 from support import PROBE, command
 
 STATUS = [sys.executable, "-ISc", "import os, sys; os._exit(int(sys.argv[1]))"]
@@ -35,12 +35,12 @@ class TestArguments:
         ],
     )
     def test_files(self, text: str, meant: object) -> None:
-        assert _run.file_argument(text) == meant
+        assert run.file_argument(text) == meant
 
     @pytest.mark.parametrize("text", ["", "3", "3=", "=log", "x=log", "-3=log", "²=log"])
     def test_no_files(self, text: str) -> None:
         with pytest.raises(argparse.ArgumentTypeError):
-            _run.file_argument(text)
+            run.file_argument(text)
 
     @pytest.mark.parametrize(
         ("text", "meant"),
@@ -54,7 +54,7 @@ class TestArguments:
         ],
     )
     def test_listeners(self, text: str, meant: object) -> None:
-        assert _run.listen_argument(text) == meant
+        assert run.listen_argument(text) == meant
 
     @pytest.mark.parametrize(
         "text",
@@ -62,12 +62,12 @@ class TestArguments:
     )
     def test_no_listeners(self, text: str) -> None:
         with pytest.raises(argparse.ArgumentTypeError):
-            _run.listen_argument(text)
+            run.listen_argument(text)
 
     @pytest.mark.parametrize("text", ["", "A", "=b"])
     def test_no_variables(self, text: str) -> None:
         with pytest.raises(argparse.ArgumentTypeError):
-            _run.variable_argument(text)
+            run.variable_argument(text)
 
     @pytest.mark.parametrize(
         ("arguments", "reason"),

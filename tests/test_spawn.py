@@ -212,6 +212,7 @@ class TestErrors:
             exceptions.NotInstalledError(),
             exceptions.AlreadyTakenError("a"),
             exceptions.MalformedManifestError("LISTEN_FDS", "x", "because"),
+            exceptions.UnsupportedPlatformError("sunos5"),
             exceptions.AuditUnsupportedError(4, "darwin"),
         ]
         own = {

@@ -19,7 +19,7 @@ import leaks
 import noinherit
 from noinherit import _trace
 from noinherit._probe_child import probe_child
-from noinherit._sys import _probe
+from noinherit._sys import probe as own_probe
 from support import meanwhile
 
 pytestmark = pytest.mark.noinherit_exempt("they leak on purpose")
@@ -214,7 +214,7 @@ def test_tells_what_the_child_has(start: Callable[[Args], Any], stray: int) -> N
         child = probe_child(start)
     assert stray in reached(tracing)
     # On Windows, it may have our own standard streams besides its own.
-    others = set(child.extra) - {*_probe.standard()}
+    others = set(child.extra) - {*own_probe.standard()}
     assert reached(tracing) == others, "the child itself says otherwise"
     assert {leak.started.file for leak in tracing.leaks} == {__file__}
 

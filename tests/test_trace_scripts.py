@@ -14,7 +14,7 @@ pytestmark = pytest.mark.noinherit_exempt("they leak on purpose")
 SCRIPT = """
 import multiprocessing, os, subprocess, sys, noinherit
 from noinherit._probe_child import probe_child
-from noinherit._sys import _probe
+from noinherit._sys import probe as own_probe
 
 def careless(args):
     subprocess.run(args, close_fds=False, check=True)

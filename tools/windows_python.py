@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Where noinherit is on the path only, nothing tells pytest of its plugin.
             plugin = ["-p", "noinherit.pytest_plugin", "--noinherit=error"]
             options.arguments[:0] = ["-m", "coverage", "run", "-m", "pytest", *plugin]
-            passed_on["WRITER"] = windows.compiled(Path("tests", "writer.c"))
+            passed_on["WRITER"] = windows.compiled(Path("tests", "helpers", "writer.c"))
             if windows.node.exists():
                 passed_on["NODE"] = f"Z:{windows.node}"
         windows.see(Path.cwd() / "src")

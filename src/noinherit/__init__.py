@@ -24,8 +24,9 @@ from .child import InheritedFd, inherited
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._audit import Descriptor, audit
+    from ._audit import audit
     from ._channel import Channel, socketpair
+    from ._descriptor import Descriptor
     from ._install import install, uninstall
     from ._jobserver import jobserver_fds
     from ._trace import Leak, trace
@@ -57,7 +58,7 @@ __all__ = [
 # What fewer need is loaded on first use.
 _LATER = {
     "Channel": "_channel",
-    "Descriptor": "_audit",
+    "Descriptor": "_descriptor",
     "Leak": "_trace",
     "audit": "_audit",
     "install": "_install",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer, Self
 
-    from ._sys._api import End
+    from ._sys.api import End
 
     _T = TypeVar("_T")
 

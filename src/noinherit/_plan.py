@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Protocol, TypeAlias
 
-    from ._sys._api import Held
+    from ._sys.api import Held
 
     class HasFileno(Protocol):
         """Anything with a descriptor of its own: a file, a socket, a pipe's end."""

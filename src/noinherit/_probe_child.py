@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_PROGRAM = Path(__file__).with_name("_sys") / "_probe.py"
+_PROGRAM = Path(__file__).with_name("_sys") / "probe.py"
 
 
 class ProbedChild:

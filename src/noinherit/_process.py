@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from . import _listen
     from ._lifeline import Lifeline
-    from ._sys._api import Held, Words
+    from ._sys.api import Held, Words
 
     _Word: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes] | _plan.FdArg
     Args: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Sequence[_Word]

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from ._audit import Descriptor
-    from ._sys._api import Call
+    from ._descriptor import Descriptor
+    from ._sys.api import Call
 
 __all__ = ["Leak", "Place", "Trace", "trace"]
 

@@ -223,9 +223,9 @@ if sys.platform == "win32":
         """Open those that are sockets: only now can they be kept from children of this process."""
         sockets = [told for told in records if told.kind == "socket"]
         if sockets:
-            from ._sys import _sockets  # noqa: PLC0415 -- only who was handed one pays for it
+            from ._sys.windows import sockets as passed  # noqa: PLC0415 -- only who was handed one pays for it
 
-            opened = _sockets.open_letterbox(told.identity for told in sockets)
+            opened = passed.open_letterbox(told.identity for told in sockets)
             for told in sockets:
                 told.shared = opened.get(told.identity)
 

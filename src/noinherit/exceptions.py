@@ -23,6 +23,7 @@ __all__ = [
     "UnknownKeyError",
     "UnknownStrategyError",
     "UnsupportedOptionError",
+    "UnsupportedPlatformError",
 ]
 
 
@@ -145,6 +146,19 @@ class UnknownStrategyError(NoinheritError, ValueError):
 
     def __str__(self) -> str:
         return f"NOINHERIT_STRATEGY={self.name}: available here: {', '.join(self.available)}"
+
+
+class UnsupportedPlatformError(NoinheritError):
+    """noinherit has not been taught how this operating system starts a child."""
+
+    def __init__(self, platform: str) -> None:
+        self.platform = platform
+        super().__init__(platform)
+
+    def __str__(self) -> str:
+        return (
+            f"noinherit does not support this operating system: sys.platform is {self.platform!r}"
+        )
 
 
 class AuditUnsupportedError(NoinheritError):

@@ -35,7 +35,7 @@ LOST = "Internal error"
 if WINE:
     import _winapi
 
-    from noinherit._sys import _kernel32
+    from noinherit._sys.windows import kernel32
 
     def persistently(create: Any) -> Callable[..., Any]:
         """Return `create` that starts a process again that Wine has lost."""
@@ -55,7 +55,7 @@ if WINE:
         created.__code__ = created.__code__.replace(co_filename=subprocess.__file__)
         return created
 
-    for functions, name in ((vars(_kernel32), "CreateProcessW"), (vars(_winapi), "CreateProcess")):
+    for functions, name in ((vars(kernel32), "CreateProcessW"), (vars(_winapi), "CreateProcess")):
         functions[name] = persistently(functions[name])
 
 

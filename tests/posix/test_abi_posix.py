@@ -1,4 +1,4 @@
-"""What _libc.py declares is what the C compiler sees."""
+"""What libc.py declares is what the C compiler sees."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from noinherit._sys import _libc as libc
-from noinherit._sys._actions import FileActions
+from noinherit._sys.posix import libc
+from noinherit._sys.posix.actions import FileActions
 
 PROGRAM = r"""
 #define _GNU_SOURCE

@@ -25,11 +25,11 @@ from typing import Any
 
 import noinherit
 from noinherit import _sys, exceptions, run_with, spawn_with
-from noinherit._sys import _actions
+from noinherit._sys.posix import actions
 from probe import held, identity
 from support import PROBE, children, witness
 
-HERE = str(Path(__file__).parent)
+HERE = str(Path(__file__).parent.parent / "helpers")
 Make = Callable[[], int]
 posix: Any = _sys.backend
 
@@ -97,7 +97,7 @@ class TestStrategies:
 
         os.set_inheritable(make_file(), True)
         monkeypatch.setenv("NOINHERIT_STRATEGY", "scan")
-        monkeypatch.setattr(_actions, "limit", lambda: 300)
+        monkeypatch.setattr(actions, "limit", lambda: 300)
         monkeypatch.setattr("os.listdir", nothing)
         wanted = make_file()
         assert witness({5: wanted}).extra == {5: identity(wanted)}
@@ -136,7 +136,7 @@ class TestNothingHereIsEverInheritable:
     def test_not_even_while_a_child_is_started(
         self, monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:
-        real = posix._libc.posix_spawn
+        real = posix.libc.posix_spawn
         seen: list[list[int]] = []
 
         def spawn(*args: Any) -> Any:
@@ -144,10 +144,10 @@ class TestNothingHereIsEverInheritable:
             return real(*args)
 
         def inheritable() -> list[int]:
-            return [fd for fd in held() if _actions.inheritable(fd)]
+            return [fd for fd in held() if actions.inheritable(fd)]
 
         before = inheritable()
-        monkeypatch.setattr(posix._libc, "posix_spawn", spawn)
+        monkeypatch.setattr(posix.libc, "posix_spawn", spawn)
         witness({"a": make_file(), 9: make_file()}, stdin=subprocess.PIPE)
         assert seen == [before]
 
@@ -236,20 +236,20 @@ class TestASpawnThatDoesNotReturn:
             tried.append(path)
             raise BlockingIOError(errno.EAGAIN, "process limit")
 
-        monkeypatch.setattr(posix._libc, "posix_spawn", refused)
+        monkeypatch.setattr(posix.libc, "posix_spawn", refused)
         with pytest.raises(BlockingIOError):
             spawn_with(["prog"], env={"PATH": f"/none:{tmp_path / 'a'}:{tmp_path / 'b'}"})
         assert tried == [os.fsencode(tmp_path / "a" / "prog")]
 
     def test_leaves_no_child_when_it_is_interrupted(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        real = posix._libc.posix_spawn
+        real = posix.libc.posix_spawn
 
         def interrupted(*args: Any) -> None:
             real(*args)
             raise KeyboardInterrupt
 
         before = children()
-        monkeypatch.setattr(posix._libc, "posix_spawn", interrupted)
+        monkeypatch.setattr(posix.libc, "posix_spawn", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_with(["sleep", "600"])
         assert children() == before
@@ -337,7 +337,7 @@ class TestOtherThreads:
         os.mkfifo(fifo)
         add_open = ctypes.PyDLL(None).posix_spawn_file_actions_addopen
 
-        class Blocking(_actions.FileActions):
+        class Blocking(actions.FileActions):
             def closefrom(self, low: int) -> None:
                 super().closefrom(low)
                 path = ctypes.c_char_p(os.fsencode(fifo))

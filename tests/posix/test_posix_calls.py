@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from noinherit import Process, _plan, exceptions, install, run_with, spawn_with
-from noinherit._sys import _actions, _libc, _locks
+from noinherit._sys.posix import actions, libc, locks
 from probe import held, identity
 from support import children, witness
 
@@ -77,7 +77,7 @@ class TestRecordLocks:
         file = make_file()
         reading, writing = os.pipe()
         try:
-            assert [_locks.may_be_locked(fd) for fd in (file, reading, 0)] == [False] * 3
+            assert [locks.may_be_locked(fd) for fd in (file, reading, 0)] == [False] * 3
         finally:
             os.close(reading)
             os.close(writing)
@@ -102,8 +102,8 @@ class TestAnInterruptedSpawn:
                 real(*args)
             raise error
 
-        real = _libc.posix_spawn
-        monkeypatch.setattr(_libc, "posix_spawn", interrupted)
+        real = libc.posix_spawn
+        monkeypatch.setattr(libc, "posix_spawn", interrupted)
         before = held()
         with pytest.raises(OSError, match="handler") as caught:
             spawn_with([program], fds={9: 2}, stdout=-1)
@@ -118,8 +118,8 @@ class TestAnInterruptedSpawn:
             real(*args)
             raise KeyboardInterrupt
 
-        real = _libc.posix_spawn
-        monkeypatch.setattr(_libc, "posix_spawn", interrupted)
+        real = libc.posix_spawn
+        monkeypatch.setattr(libc, "posix_spawn", interrupted)
         old = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         try:
             with pytest.raises(KeyboardInterrupt):
@@ -245,7 +245,7 @@ class TestNothingIsBuiltTwice:
                 41: identity(second),
             }
         with_pipes = [table for table in built if 40 in table]
-        if _actions.strategy().lasting:
+        if actions.strategy().lasting:
             assert len(with_pipes) == 1
         monkeypatch.setenv("NOINHERIT_STRATEGY", "scan")
         del built[:]
@@ -281,7 +281,7 @@ class TestNothingIsBuiltTwice:
     def test_and_what_nobody_uses_is_freed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         alive = 0
 
-        class Counted(_actions.FileActions):
+        class Counted(actions.FileActions):
             def __init__(self) -> None:
                 nonlocal alive
                 alive += 1
@@ -293,7 +293,7 @@ class TestNothingIsBuiltTwice:
                 super().__del__(*destroy)
 
         for number in range(100):
-            _actions.compiled(Counted, {number: 3}, None)
-        assert alive == _actions._compiled.cache_info().maxsize
-        _actions._compiled.cache_clear()
+            actions.compiled(Counted, {number: 3}, None)
+        assert alive == actions._compiled.cache_info().maxsize
+        actions._compiled.cache_clear()
         assert alive == 0

@@ -20,7 +20,7 @@ from noinherit import _sys, run_with, spawn_with
 from probe import held
 from support import children
 
-HERE = str(Path(__file__).parent)
+HERE = str(Path(__file__).parent.parent / "helpers")
 Make = Callable[[], int]
 posix: Any = _sys.backend
 

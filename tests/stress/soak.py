@@ -24,7 +24,7 @@ _SAMPLES = 20
 _GROWTH = 4 << 20
 
 if sys.platform == "win32":
-    from noinherit._sys import _helper_parent
+    from noinherit._sys.windows import helper_parent
 
     class _Counters(ctypes.Structure):
         _fields_ = (
@@ -36,7 +36,7 @@ if sys.platform == "win32":
         )
 
     def _held() -> dict[str, Any]:
-        helper = _helper_parent.helper_parent().pid
+        helper = helper_parent.helper_parent().pid
         return {
             "handles": len(probe.handles(os.getpid())),
             "handles of the helper": len(probe.handles(helper)),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from noinherit._sys import _structs
+from noinherit._sys.windows import structs
 
 # (size, {field: offset}) of 64-bit Windows.
 LAYOUTS = {
@@ -50,9 +50,9 @@ LAYOUTS = {
 UNDOCUMENTED = {"SYSTEM_HANDLE_TABLE_ENTRY_INFO_EX"}
 CONSTANTS = [
     name
-    for name in dir(_structs)
+    for name in dir(structs)
     if name.isupper()
-    and isinstance(getattr(_structs, name), int)
+    and isinstance(getattr(structs, name), int)
     and not name.startswith(("STATUS_", "OBJ_", "FOPEN", "FPIPE", "FDEV"))
 ]
 
@@ -60,7 +60,7 @@ CONSTANTS = [
 def structures() -> set[str]:
     return {
         name
-        for name, value in vars(_structs).items()
+        for name, value in vars(structs).items()
         if isinstance(value, type) and issubclass(value, ctypes.Structure)
     } - {"Structure"}
 
@@ -72,7 +72,7 @@ def test_none_is_forgotten() -> None:
 @pytest.mark.skipif(ctypes.sizeof(ctypes.c_void_p) != 8, reason="the numbers are 64-bit Windows's")
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_sizes_and_offsets(name: str) -> None:
-    kind = getattr(_structs, name)
+    kind = getattr(structs, name)
     size, offsets = LAYOUTS[name]
     assert ctypes.sizeof(kind) == size
     assert {field: getattr(kind, field).offset for field in offsets} == offsets
@@ -95,7 +95,7 @@ def test_the_windows_headers_agree(tmp_path: Path) -> None:
         for field, offset in offsets.items()
     ]
     checks += [
-        f'_Static_assert({name} == {getattr(_structs, name):#x}, "{name}");' for name in CONSTANTS
+        f'_Static_assert({name} == {getattr(structs, name):#x}, "{name}");' for name in CONSTANTS
     ]
     assert len(checks) > 40
     source = tmp_path / "check.c"

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import probe
+import support
 from noinherit import (
     Handle,
     exceptions,
@@ -29,9 +30,9 @@ from noinherit import (
     set_noinherit,
     spawn_with,
 )
-from noinherit._sys import _handles, _helper_parent, _structs
-from noinherit._sys import _kernel32 as k32
-from probe import handles, identity
+from noinherit._sys.windows import handles, helper_parent, structs
+from noinherit._sys.windows import kernel32 as k32
+from probe import identity
 from support import PROBE, witness
 
 Make = Callable[[], int]
@@ -39,11 +40,11 @@ NOTHING = [sys.executable, "-I", "-S", "-c", ""]
 
 
 def inheritable(pid: int) -> set[int]:
-    return {entry.HandleValue for entry in handles(pid) if entry.HandleAttributes & 2}
+    return {entry.HandleValue for entry in probe.handles(pid) if entry.HandleAttributes & 2}
 
 
 def count(pid: int) -> int:
-    return len(handles(pid))
+    return len(probe.handles(pid))
 
 
 def new_event() -> Handle:
@@ -70,10 +71,10 @@ class TestNothingHereIsEverInheritable:
         assert seen == [before] * 2
 
     def test_a_helper_holds_nothing_between_spawns(self, make_file: Make) -> None:
-        helper = _helper_parent.helper_parent()
+        helper = helper_parent.helper_parent()
         before = count(helper.pid)
         witness({"a": make_file(), 9: make_file()})
-        assert _helper_parent.helper_parent() is helper
+        assert helper_parent.helper_parent() is helper
         assert count(helper.pid) == before
 
 
@@ -94,7 +95,7 @@ class TestHandles:
             given = [fd_arg(key, "{handle}") for key in ("go", "file")]
             args: list[Any] = [sys.executable, "-c", script, *given]
             assert run_with(args, fds={"go": event, "file": make_file()}).returncode == 7
-            assert k32.WaitForSingleObject(event, 0) == _structs.WAIT_OBJECT_0
+            assert k32.WaitForSingleObject(event, 0) == structs.WAIT_OBJECT_0
         finally:
             k32.CloseHandle(event)
 
@@ -171,7 +172,7 @@ class TestStandardStreams:
                 " fds={3: report}, check=True)"
             )
             done = subprocess.run(
-                [sys.executable, "-c", script, str(Path(__file__).parent)],
+                [sys.executable, "-c", script, str(Path(support.__file__).parent)],
                 capture_output=True,
                 check=True,
             )
@@ -279,9 +280,9 @@ class TestUnawareChildren:
 
 def test_every_handle_is_listed() -> None:
     event = new_event()
-    assert event in {value for value, _ in _handles.open_handles(os.getpid())}
+    assert event in {value for value, _ in handles.open_handles(os.getpid())}
     assert not any(
-        attributes & 2 for value, attributes in _handles.open_handles(os.getpid()) if value == event
+        attributes & 2 for value, attributes in handles.open_handles(os.getpid()) if value == event
     )
     k32.CloseHandle(event)
     assert probe.held().keys() >= {0, 1, 2}

@@ -21,8 +21,8 @@ from typing import Any
 
 import probe
 from noinherit import Descriptor, audit, spawn_with
-from noinherit._sys import _kernel32 as k32
-from noinherit._sys import _windows_audit
+from noinherit._sys.windows import audit as windows_audit
+from noinherit._sys.windows import kernel32 as k32
 
 Make = Callable[[], int]
 
@@ -77,7 +77,7 @@ def test_a_file_without_a_path(make_file: Make, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_file_that_cannot_be_asked(make_file: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = msvcrt.get_osfhandle(make_file())
-    monkeypatch.setattr(_windows_audit, "_told", refused)
+    monkeypatch.setattr(windows_audit, "_told", refused)
     assert (seen(handle).kind, seen(handle).name) == ("other", "")
 
 
@@ -122,7 +122,7 @@ def test_what_does_not_answer_is_told_without(
 
     file = make_file()
     monkeypatch.setattr(k32, "GetFileType", ask)
-    monkeypatch.setattr(_windows_audit, "_PATIENCE", 0.01)
+    monkeypatch.setattr(windows_audit, "_PATIENCE", 0.01)
     found = seen(msvcrt.get_osfhandle(file))
     assert (found.kind, found.name, found.inheritable) == ("other", "busy", False)
     answer.set()
@@ -135,7 +135,7 @@ def test_what_cannot_be_copied(event: int, monkeypatch: pytest.MonkeyPatch) -> N
     def copy(process: int, value: int) -> int:
         raise ctypes.WinError(50)  # ERROR_NOT_SUPPORTED, as for an EtwRegistration
 
-    monkeypatch.setattr(_windows_audit, "_copy", copy)
+    monkeypatch.setattr(windows_audit, "_copy", copy)
     assert {(each.kind, each.name) for each in audit()} == {("other", "")}
 
 
@@ -161,4 +161,4 @@ def test_paths_are_shown_as_people_write_them(
         return len(told)
 
     monkeypatch.setattr(k32, "GetFinalPathNameByHandleW", final_path)
-    assert _windows_audit._path(0) == shown
+    assert windows_audit._path(0) == shown

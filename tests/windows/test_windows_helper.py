@@ -25,8 +25,8 @@ from noinherit import (
     run_with,
     spawn_with,
 )
-from noinherit._sys import _helper_parent, _structs
-from noinherit._sys import _kernel32 as k32
+from noinherit._sys.windows import helper_parent, structs
+from noinherit._sys.windows import kernel32 as k32
 from probe import handles, identity
 from support import PROBE, WINE, witness
 
@@ -100,7 +100,7 @@ class TestNothingIsLeftBehind:
     def test_by_200_spawns(self, make_file: Make) -> None:
         fds = {3: make_file(), "a": make_file()}
         run_with(NOTHING, fds=fds, stdin=subprocess.DEVNULL)
-        helper = _helper_parent.helper_parent()
+        helper = helper_parent.helper_parent()
         before = count(os.getpid()), count(helper.pid)
         for _ in range(200):
             assert run_with(NOTHING, fds=fds, stdin=subprocess.DEVNULL).returncode == 0
@@ -119,7 +119,7 @@ class TestNothingIsLeftBehind:
     def test_by_50_failing_spawns(self, options: dict[str, Any], make_file: Make) -> None:
         options = {"fds": {3: make_file()}, "stdin": subprocess.PIPE, **options}
         run_with(NOTHING, fds={3: make_file()})
-        helper = _helper_parent.helper_parent()
+        helper = helper_parent.helper_parent()
         before = count(os.getpid()), count(helper.pid)
         for _ in range(50):
             with pytest.raises((OSError, ValueError)):
@@ -129,13 +129,13 @@ class TestNothingIsLeftBehind:
 
 class TestHelper:
     def test_is_one_for_all_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_helper_parent, "_current", None)
-        found: list[_helper_parent.HelperParent] = []
+        monkeypatch.setattr(helper_parent, "_current", None)
+        found: list[helper_parent.HelperParent] = []
         barrier = threading.Barrier(8)
 
         def ask() -> None:
             barrier.wait()
-            found.append(_helper_parent.helper_parent())
+            found.append(helper_parent.helper_parent())
 
         threads = [threading.Thread(target=ask) for _ in range(8)]
         for thread in threads:
@@ -145,12 +145,12 @@ class TestHelper:
         assert len({helper.pid for helper in found}) == 1
 
     def test_is_replaced_when_somebody_ended_it(self, make_file: Make) -> None:
-        old = _helper_parent.helper_parent()
+        old = helper_parent.helper_parent()
         k32.TerminateProcess(old.process, 1)
-        k32.WaitForSingleObject(old.process, _structs.INFINITE)
+        k32.WaitForSingleObject(old.process, structs.INFINITE)
         fd = make_file()
         assert witness({3: fd}).extra == {3: identity(fd)}
-        assert _helper_parent.helper_parent().pid != old.pid
+        assert helper_parent.helper_parent().pid != old.pid
 
     @pytest.mark.parametrize(
         "step",
@@ -169,14 +169,14 @@ class TestHelper:
     def test_is_replaced_in_the_middle_of_a_spawn(
         self, step: str, monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:
-        old = _helper_parent.helper_parent()
-        owner: Any = k32 if step == "CreateProcessW" else _helper_parent.HelperParent
+        old = helper_parent.helper_parent()
+        owner: Any = k32 if step == "CreateProcessW" else helper_parent.HelperParent
         real = getattr(owner, step)
 
         def ended_first(*args: Any) -> Any:
             if old.is_alive():
                 k32.TerminateProcess(old.process, 1)
-                k32.WaitForSingleObject(old.process, _structs.INFINITE)
+                k32.WaitForSingleObject(old.process, structs.INFINITE)
             return real(*args)
 
         monkeypatch.setattr(owner, step, ended_first)
@@ -205,11 +205,11 @@ class TestHelper:
     def test_in_which_something_would_remain_is_ended(
         self, monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:
-        old = _helper_parent.helper_parent()
+        old = helper_parent.helper_parent()
         real = k32.DuplicateHandle
 
         def refused(*args: Any) -> Any:
-            if args[-1] & _structs.DUPLICATE_CLOSE_SOURCE:
+            if args[-1] & structs.DUPLICATE_CLOSE_SOURCE:
                 raise ctypes.WinError(5)
             return real(*args)
 
@@ -217,21 +217,21 @@ class TestHelper:
         with monkeypatch.context() as patch:
             patch.setattr(k32, "DuplicateHandle", refused)
             assert witness({3: fd}).extra == {3: identity(fd)}
-        assert _helper_parent.helper_parent() is not old
+        assert helper_parent.helper_parent() is not old
 
     def test_that_somebody_always_ends_is_given_up(
         self, monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:
-        real = _helper_parent.HelperParent.give
+        real = helper_parent.HelperParent.give
         tried = set()
 
-        def ended_first(helper: _helper_parent.HelperParent, handle: int) -> int:
+        def ended_first(helper: helper_parent.HelperParent, handle: int) -> int:
             tried.add(helper.pid)
             k32.TerminateProcess(helper.process, 1)
-            k32.WaitForSingleObject(helper.process, _structs.INFINITE)
+            k32.WaitForSingleObject(helper.process, structs.INFINITE)
             return real(helper, handle)
 
-        monkeypatch.setattr(_helper_parent.HelperParent, "give", ended_first)
+        monkeypatch.setattr(helper_parent.HelperParent, "give", ended_first)
         with pytest.raises(OSError, match="WinError"):
             spawn_with(NOTHING, fds={3: make_file()})
         assert len(tried) == 3
@@ -242,16 +242,16 @@ class TestHelper:
         real = k32.UpdateProcThreadAttribute
 
         def refused(raw: Any, flags: int, name: int, *rest: Any) -> Any:
-            if name == _structs.PROC_THREAD_ATTRIBUTE_JOB_LIST:
-                raise ctypes.WinError(_structs.ERROR_NOT_SUPPORTED)
+            if name == structs.PROC_THREAD_ATTRIBUTE_JOB_LIST:
+                raise ctypes.WinError(structs.ERROR_NOT_SUPPORTED)
             return real(raw, flags, name, *rest)
 
         monkeypatch.setattr(k32, "UpdateProcThreadAttribute", refused)
-        helper = _helper_parent.HelperParent()
+        helper = helper_parent.HelperParent()
         process = open_process(helper.pid)
         assert helper.is_alive()
         del helper
-        assert k32.WaitForSingleObject(process, 10_000) == _structs.WAIT_OBJECT_0
+        assert k32.WaitForSingleObject(process, 10_000) == structs.WAIT_OBJECT_0
         k32.CloseHandle(process)
 
         def no_job(job: int, process: int) -> None:
@@ -260,10 +260,10 @@ class TestHelper:
 
         pids: list[int] = []
         monkeypatch.setattr(k32, "AssignProcessToJobObject", no_job)
-        monkeypatch.setattr(_helper_parent.HelperParent, "__del__", lambda _: None)
+        monkeypatch.setattr(helper_parent.HelperParent, "__del__", lambda _: None)
         with pytest.raises(PermissionError):
-            _helper_parent.HelperParent()
-        assert k32.WaitForSingleObject(pids[0], 10_000) == _structs.WAIT_OBJECT_0
+            helper_parent.HelperParent()
+        assert k32.WaitForSingleObject(pids[0], 10_000) == structs.WAIT_OBJECT_0
         k32.CloseHandle(pids[0])
 
     @pytest.mark.parametrize("end", ["time.sleep(600)", "sys.exit()", "os._exit(1)", "os.abort()"])
@@ -271,7 +271,7 @@ class TestHelper:
         script = (
             "import os, subprocess, sys, time\n"
             "from noinherit import spawn_with\n"
-            "from noinherit._sys._helper_parent import helper_parent\n"
+            "from noinherit._sys.windows.helper_parent import helper_parent\n"
             "child = spawn_with([sys.executable, '-c', 'input()'], stdin=0, fds={3: 2})\n"
             "print(helper_parent().pid, child.pid, flush=True)\n"
             "input()\n"
@@ -295,9 +295,9 @@ class TestHelper:
                 parent.stdin.write("end\n")
                 parent.stdin.flush()
             parent.wait()
-            assert k32.WaitForSingleObject(helper, 10_000) == _structs.WAIT_OBJECT_0
-            assert k32.WaitForSingleObject(child, 200) != _structs.WAIT_OBJECT_0
+            assert k32.WaitForSingleObject(helper, 10_000) == structs.WAIT_OBJECT_0
+            assert k32.WaitForSingleObject(child, 200) != structs.WAIT_OBJECT_0
         # Leaving the context closed the child's standard input.
-        assert k32.WaitForSingleObject(child, 10_000) == _structs.WAIT_OBJECT_0
+        assert k32.WaitForSingleObject(child, 10_000) == structs.WAIT_OBJECT_0
         k32.CloseHandle(helper)
         k32.CloseHandle(child)

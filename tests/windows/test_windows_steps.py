@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from noinherit import run_with
-from noinherit._sys import _helper_parent, _structs
-from noinherit._sys import _kernel32 as k32
+from noinherit._sys.windows import helper_parent, structs
+from noinherit._sys.windows import kernel32 as k32
 from probe import handles, identity
 from support import WINE, witness
 
@@ -62,12 +62,12 @@ def calls(at: int = -1, act: Callable[[], object] = list) -> Iterator[list[str]]
 @pytest.fixture(params=["a helper that is there", "the first helper"])
 def begin(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Return a function that has the next spawn begin as every other one."""
-    monkeypatch.setattr(_helper_parent, "_current", None)
+    monkeypatch.setattr(helper_parent, "_current", None)
 
     def anew() -> None:
-        _helper_parent._current = None
+        helper_parent._current = None
         if request.param != "the first helper":
-            _helper_parent.helper_parent()
+            helper_parent.helper_parent()
 
     return anew
 
@@ -77,7 +77,7 @@ def count(pid: int) -> int:
 
 
 def held_by_the_helper() -> int:
-    return count(_helper_parent.helper_parent().pid)
+    return count(helper_parent.helper_parent().pid)
 
 
 def test_the_helper_is_ended_before_any_call(
@@ -86,9 +86,9 @@ def test_the_helper_is_ended_before_any_call(
     fds = {"a": make_file(), 6: make_file()}
     right = {3: identity(fds["a"]), 6: identity(fds[6])}
     helpers: list[int] = []
-    real = _helper_parent.HelperParent._create
+    real = helper_parent.HelperParent._create
 
-    def create(helper: _helper_parent.HelperParent, attributes: Any) -> Any:
+    def create(helper: helper_parent.HelperParent, attributes: Any) -> Any:
         created = real(helper, attributes)
         helpers.append(created.dwProcessId)
         return created
@@ -97,10 +97,10 @@ def test_the_helper_is_ended_before_any_call(
         for pid in helpers[:1]:
             process = k32.OpenProcess(TERMINATE_AND_SYNCHRONIZE, False, pid)
             k32.TerminateProcess(process, 1)
-            k32.WaitForSingleObject(process, _structs.INFINITE)
+            k32.WaitForSingleObject(process, structs.INFINITE)
             k32.CloseHandle(process)
 
-    monkeypatch.setattr(_helper_parent.HelperParent, "_create", create)
+    monkeypatch.setattr(helper_parent.HelperParent, "_create", create)
     begin()
     with calls() as names:
         assert witness(fds).extra == right

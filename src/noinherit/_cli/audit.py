@@ -6,16 +6,16 @@ import json
 import os
 import sys
 
-from . import _sys
-from ._audit import audit
-from .exceptions import AuditUnsupportedError
+from .. import _sys
+from .._audit import audit
+from ..exceptions import AuditUnsupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from ._audit import Descriptor
+    from .._descriptor import Descriptor
 
 EPILOG = """\
 Without PID, it is this command itself that is looked at: what the shell or the program that

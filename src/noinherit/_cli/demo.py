@@ -9,8 +9,8 @@ import socket
 import subprocess
 import sys
 
-from ._flags import set_noinherit
-from ._process import spawn_with
+from .._flags import set_noinherit
+from .._process import spawn_with
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

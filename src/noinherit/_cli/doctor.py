@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tempfile
 
-from . import _sys
-from ._run_with import run_with
+from .. import _sys
+from .._run_with import run_with
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

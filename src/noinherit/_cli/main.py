@@ -7,8 +7,8 @@ import errno
 import os
 import sys
 
-from . import _audit_cli, _run
-from .exceptions import NoinheritError
+from ..exceptions import NoinheritError
+from . import audit, run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,55 +36,55 @@ def _parser() -> argparse.ArgumentParser:
         "and starts one child to see. Exit status 0 if it held.",
     )
     doctor.add_argument("--json", action="store_true", help="for programs instead of people")
-    audit = commands.add_parser(
+    auditor = commands.add_parser(
         "audit",
         help="what a process holds open, and what of it leaks into its children",
         description="Lists what a process holds open, and whether children inherit it.",
-        epilog=_audit_cli.EPILOG,
+        epilog=audit.EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    audit.add_argument("pid", type=int, nargs="?", metavar="PID", help="process id")
-    audit.add_argument("--inheritable", action="store_true", help="leave out what is not")
-    audit.add_argument("--json", action="store_true", help="for programs instead of people")
-    run = commands.add_parser(
+    auditor.add_argument("pid", type=int, nargs="?", metavar="PID", help="process id")
+    auditor.add_argument("--inheritable", action="store_true", help="leave out what is not")
+    auditor.add_argument("--json", action="store_true", help="for programs instead of people")
+    runner = commands.add_parser(
         "run",
         help="open files and ports, and start a command that holds exactly those",
         usage="noinherit run [--fd N=PATH[:MODE]] [--listen [NAME=]HOST:PORT] [--env NAME=VALUE] "
         "-- COMMAND ...",
         description="Starts COMMAND with the standard streams and what the options open, and "
         "nothing else. Options can be repeated.",
-        epilog=_run.EPILOG,
+        epilog=run.EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    run.add_argument(
+    runner.add_argument(
         "--fd",
         action="append",
         default=[],
-        type=_run.file_argument,
+        type=run.file_argument,
         metavar="N=PATH[:MODE]",
         help="open PATH; it is the command's descriptor N",
     )
-    run.add_argument(
+    runner.add_argument(
         "--listen",
         action="append",
         default=[],
-        type=_run.listen_argument,
+        type=run.listen_argument,
         metavar="[NAME=]HOST:PORT",
         help="listen there, by TCP. IPv6 is [::1]:8000; no HOST is every IPv4 address; port 0 is "
         "a free one, which is told on standard error",
     )
-    run.add_argument(
+    runner.add_argument(
         "--env",
         action="append",
         default=[],
-        type=_run.variable_argument,
+        type=run.variable_argument,
         metavar="NAME=VALUE",
         help="put this into the command's environment",
     )
-    run.add_argument(
+    runner.add_argument(
         "command_line", nargs=argparse.REMAINDER, metavar="COMMAND", help="and its arguments"
     )
-    run.set_defaults(refuse=run.error)
+    runner.set_defaults(refuse=runner.error)
     tracer = commands.add_parser(
         "trace",
         help="run a Python program and see what leaks into its children, and from which line",
@@ -104,11 +104,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         if options.command == "run":
-            return _run.main(options)
+            return run.main(options)
         if options.command == "trace":
-            from . import _traced  # noqa: PLC0415 -- only one command is run
+            from . import trace  # noqa: PLC0415 -- only one command is run
 
-            return _traced.main(options.program, options.arguments, module=options.module)
+            return trace.main(options.program, options.arguments, module=options.module)
         return _printed(options)
     except NoinheritError as error:
         parser.error(str(error))
@@ -137,11 +137,11 @@ def _is_unread(error: OSError) -> bool:
 
 def _print(options: argparse.Namespace) -> int:
     if options.command == "demo":
-        from . import _demo  # noqa: PLC0415 -- only one command is run
+        from . import demo  # noqa: PLC0415 -- only one command is run
 
-        return _demo.main()
+        return demo.main()
     if options.command == "audit":
-        return _audit_cli.main(options.pid, options.inheritable, options.json)
-    from . import _doctor  # noqa: PLC0415 -- likewise
+        return audit.main(options.pid, options.inheritable, options.json)
+    from . import doctor  # noqa: PLC0415 -- likewise
 
-    return _doctor.main(options.json)
+    return doctor.main(options.json)

@@ -9,10 +9,10 @@ import os
 import socket
 import sys
 
-from . import _listen, _sys
-from ._audit import shown
-from ._process import spawn_with
-from ._sys import _signals
+from .. import _listen, _sys
+from .._descriptor import shown
+from .._process import spawn_with
+from .._sys import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def main(options: Any) -> int:
         announced = list(fds)[: len(numbers)] if _sys.backend.SPEAKS_LISTEN_FDS else ()
         env = {**os.environ, **dict(options.env)} if options.env else None
         # Not before: what waits for a FIFO's other end is to be ended by Ctrl-C as anything else.
-        with _signals.passed_on() as pass_signals_to:
+        with signals.passed_on() as pass_signals_to:
             try:
                 process = spawn_with(args, fds=fds, listen_fds=announced, env=env)
             except OSError as error:

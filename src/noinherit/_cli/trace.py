@@ -8,13 +8,13 @@ import runpy
 import sys
 import threading
 
-from ._trace import trace
+from .._trace import trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ._trace import Leak
+    from .._trace import Leak
 
 
 def main(program: str, arguments: Sequence[str], *, module: bool) -> int:

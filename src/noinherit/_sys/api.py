@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from .._audit import Descriptor
     from .._channel import Channel
+    from .._descriptor import Descriptor
     from .._handoff import Row
     from .._plan import Entry
 

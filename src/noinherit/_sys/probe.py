@@ -1,6 +1,6 @@
 """A child that tells what it holds; run by path, it imports nothing of noinherit's.
 
-    python -I -S _probe.py HOST PORT TOKEN
+    python -I -S probe.py HOST PORT TOKEN
 
 Sends JSON to that address, TOKEN first: its descriptors and, on Windows, the handles it inherited,
 which are those that are inheritable: what a process opens itself is not. Each with its identity,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import socket
 
-from .._audit import SocketFacts
+from .._descriptor import SocketFacts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .._audit import Address
+    from .._descriptor import Address
 
 
 def facts(sock: socket.socket) -> SocketFacts:

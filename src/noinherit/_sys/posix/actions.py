@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 
-from .. import _plan
-from ..exceptions import UnknownStrategyError
-from . import _libc
+from ... import _plan
+from ...exceptions import UnknownStrategyError
+from . import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 assert sys.platform != "win32"
 
 # What the interpreter ignores and subprocess's restore_signals gives back to children.
-_RESTORED = _libc.Opaque()
-_libc.sigemptyset(_RESTORED)
+_RESTORED = libc.Opaque()
+libc.sigemptyset(_RESTORED)
 for _name in ("SIGPIPE", "SIGXFZ", "SIGXFSZ"):
     if hasattr(signal, _name):
-        _libc.sigaddset(_RESTORED, getattr(signal, _name))
+        libc.sigaddset(_RESTORED, getattr(signal, _name))
 
 
 # What os.environ keeps, encoded already. A test's stand-in for os.environ does not come between, as
@@ -48,34 +48,34 @@ class FileActions:
     @staticmethod
     def available() -> bool:
         """Return whether this libc has what the strategy takes."""
-        return _libc.posix_spawn_file_actions_addclosefrom_np is not None
+        return libc.posix_spawn_file_actions_addclosefrom_np is not None
 
     def __init__(self) -> None:
-        raw = _libc.Opaque()
-        _libc.posix_spawn_file_actions_init(raw)
+        raw = libc.Opaque()
+        libc.posix_spawn_file_actions_init(raw)
         self.raw = raw
 
-    def __del__(self, destroy: Any = _libc.posix_spawn_file_actions_destroy) -> None:
+    def __del__(self, destroy: Any = libc.posix_spawn_file_actions_destroy) -> None:
         if hasattr(self, "raw"):
             destroy(self.raw)
 
     def chdir(self, path: bytes) -> None:
         """Change the child's directory."""
-        assert _libc.posix_spawn_file_actions_addchdir_np is not None
-        _libc.posix_spawn_file_actions_addchdir_np(self.raw, path)
+        assert libc.posix_spawn_file_actions_addchdir_np is not None
+        libc.posix_spawn_file_actions_addchdir_np(self.raw, path)
 
     def dup2(self, source: int, target: int) -> None:
         """Copy `source` to `target`, inheritable; the two are never the same."""
-        _libc.posix_spawn_file_actions_adddup2(self.raw, source, target)
+        libc.posix_spawn_file_actions_adddup2(self.raw, source, target)
 
     def close(self, number: int) -> None:
         """Close `number`, which may be closed already."""
-        _libc.posix_spawn_file_actions_addclose(self.raw, number)
+        libc.posix_spawn_file_actions_addclose(self.raw, number)
 
     def closefrom(self, low: int) -> None:
         """Close everything from `low` up."""
-        assert _libc.posix_spawn_file_actions_addclosefrom_np is not None
-        _libc.posix_spawn_file_actions_addclosefrom_np(self.raw, low)
+        assert libc.posix_spawn_file_actions_addclosefrom_np is not None
+        libc.posix_spawn_file_actions_addclosefrom_np(self.raw, low)
 
 
 class Scan(FileActions):
@@ -116,22 +116,22 @@ class CloexecDefault(Scan):
     name = "cloexec-default"
     exact = True
     guarantee = "the kernel closes all descriptors in the child that no action names."
-    flags = _libc.POSIX_SPAWN_CLOEXEC_DEFAULT
+    flags = libc.POSIX_SPAWN_CLOEXEC_DEFAULT
 
     @staticmethod
     def available() -> bool:
         """Return whether this is Apple's libc."""
-        return _libc.posix_spawn_file_actions_addinherit_np is not None
+        return libc.posix_spawn_file_actions_addinherit_np is not None
 
     def closefrom(self, low: int) -> None:
         """Close only what the actions themselves made; keep the standard streams."""
-        assert _libc.posix_spawn_file_actions_addinherit_np is not None
+        assert libc.posix_spawn_file_actions_addinherit_np is not None
         for number in sorted(self._targets):
             if number >= low:
                 self.close(number)
         for number in range(3):
             if number not in self._targets and inheritable(number):
-                _libc.posix_spawn_file_actions_addinherit_np(self.raw, number)
+                libc.posix_spawn_file_actions_addinherit_np(self.raw, number)
 
 
 STRATEGIES: tuple[type[FileActions], ...] = tuple(
@@ -157,22 +157,22 @@ class Attributes:
     def __init__(
         self, flags: int, restore_signals: bool, start_new_session: bool, process_group: int
     ) -> None:
-        raw = _libc.Opaque()
-        _libc.posix_spawnattr_init(raw)
+        raw = libc.Opaque()
+        libc.posix_spawnattr_init(raw)
         self.raw = raw
         if restore_signals:
-            flags |= _libc.POSIX_SPAWN_SETSIGDEF
-            _libc.posix_spawnattr_setsigdefault(self.raw, _RESTORED)
+            flags |= libc.POSIX_SPAWN_SETSIGDEF
+            libc.posix_spawnattr_setsigdefault(self.raw, _RESTORED)
         if start_new_session:
-            flags |= _libc.POSIX_SPAWN_SETSID
+            flags |= libc.POSIX_SPAWN_SETSID
         if process_group > _HIGHEST:
             raise OverflowError("process_group is too large")  # C would take what fits
         if process_group >= 0:
-            flags |= _libc.POSIX_SPAWN_SETPGROUP
-            _libc.posix_spawnattr_setpgroup(self.raw, process_group)
-        _libc.posix_spawnattr_setflags(self.raw, flags)
+            flags |= libc.POSIX_SPAWN_SETPGROUP
+            libc.posix_spawnattr_setpgroup(self.raw, process_group)
+        libc.posix_spawnattr_setflags(self.raw, flags)
 
-    def __del__(self, destroy: Any = _libc.posix_spawnattr_destroy) -> None:
+    def __del__(self, destroy: Any = libc.posix_spawnattr_destroy) -> None:
         if hasattr(self, "raw"):
             destroy(self.raw)
 

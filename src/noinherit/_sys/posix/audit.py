@@ -9,16 +9,17 @@ import sys
 
 assert sys.platform != "win32"
 
-from .. import _handoff
-from .._audit import Descriptor
-from . import _own_socket, system
-from ._actions import open_descriptors
+from ... import _handoff
+from ..._descriptor import Descriptor
+from .. import socket_facts
+from . import system
+from .actions import open_descriptors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from .._audit import SocketFacts
+    from ..._descriptor import SocketFacts
 
 
 def audit(pid: int | None, only: Collection[int] | None = None) -> list[Descriptor]:
@@ -66,4 +67,4 @@ def _socket_facts(number: int) -> SocketFacts | None:
         os.close(copy)
         return None
     with opened:
-        return _own_socket.facts(opened)
+        return socket_facts.facts(opened)

@@ -14,10 +14,11 @@ import sys
 
 assert sys.platform != "win32"
 
-from .. import _handoff, _plan
-from ..exceptions import ClosedDescriptorError
-from . import _libc, _locks, system
-from ._actions import (
+from ... import _handoff, _plan
+from ...exceptions import ClosedDescriptorError
+from ..api import Description, Held
+from . import libc, locks, system
+from .actions import (
     STRATEGIES,
     attributes,
     compiled,
@@ -27,7 +28,6 @@ from ._actions import (
     strategy,
     variables,
 )
-from ._api import Description, Held
 
 __all__ = [
     "NUMBER_FORMAT",
@@ -56,8 +56,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, TypeAlias
 
-    from .._audit import Descriptor
-    from ._api import Words
+    from ..._descriptor import Descriptor
+    from ..api import Words
 
     Strings: TypeAlias = ctypes.Array[ctypes.c_char_p]
 
@@ -76,7 +76,7 @@ def hold(entries: Sequence[_plan.Entry], copies: list[int]) -> list[Held]:
     for index, entry in enumerate(entries):
         number = _plan.descriptor(entry.value, entry.key)
         held.append(Held(entry, number))
-        if not _locks.may_be_locked(number):
+        if not locks.may_be_locked(number):
             copied.append(index)
             numbers.append(number)
     command, lowest = itertools.repeat(fcntl.F_DUPFD_CLOEXEC), itertools.repeat(floor)
@@ -122,9 +122,9 @@ def needs_standard_engine(options: Mapping[str, Any]) -> str | None:
             return name
     if options.get("umask", -1) >= 0:
         return "umask"
-    if options.get("start_new_session") and not _libc.POSIX_SPAWN_SETSID:
+    if options.get("start_new_session") and not libc.POSIX_SPAWN_SETSID:
         return "start_new_session"
-    if options.get("cwd") is not None and _libc.posix_spawn_file_actions_addchdir_np is None:
+    if options.get("cwd") is not None and libc.posix_spawn_file_actions_addchdir_np is None:
         return "cwd"
     return None
 
@@ -180,7 +180,7 @@ def spawn(
         code = 0 if path == program else _why_not(os.path.join(directory or b"", path))
         if not code:
             try:
-                code = _libc.posix_spawn(
+                code = libc.posix_spawn(
                     ctypes.byref(pid), path, actions.raw, settings.raw, argv, envp
                 )
                 if not code:
@@ -374,9 +374,9 @@ def _walk(kept: set[int]) -> None:
 
 def audit(pid: int | None) -> list[Descriptor]:
     """Return what `pid`, or this process, holds open."""
-    from . import _posix_audit  # noqa: PLC0415 -- what is seldom asked need not cost a spawn
+    from .audit import audit  # noqa: PLC0415 -- what is seldom asked need not cost a spawn
 
-    return _posix_audit.audit(pid)
+    return audit(pid)
 
 
 def describe() -> Description:
@@ -390,9 +390,9 @@ def describe() -> Description:
         features={
             "close the rest in the child": chosen.exact,
             "change directory in posix_spawn": (
-                _libc.posix_spawn_file_actions_addchdir_np is not None
+                libc.posix_spawn_file_actions_addchdir_np is not None
             ),
-            "start a session in posix_spawn": bool(_libc.POSIX_SPAWN_SETSID),
+            "start a session in posix_spawn": bool(libc.POSIX_SPAWN_SETSID),
             "wait for a child without polling": system.wait_for_exit(os.getpid(), 0) is False,
             "mark all descriptors at once": system.set_noinherit_range(2**31, 2**31),
         },

@@ -8,11 +8,11 @@ import select
 import sys
 import time
 
-from ..exceptions import AuditUnsupportedError
+from ...exceptions import AuditUnsupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._audit import Descriptor
+    from ..._descriptor import Descriptor
 
 assert sys.platform not in ("linux", "win32")
 

@@ -9,7 +9,7 @@ assert sys.platform == "darwin"
 import fcntl
 import os
 
-from ._bsd import audit_other, exit_event, set_noinherit_range, wait_for_exit
+from .bsd import audit_other, exit_event, set_noinherit_range, wait_for_exit
 
 __all__ = [
     "NEEDS_ABSOLUTE_PROGRAM",

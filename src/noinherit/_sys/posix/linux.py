@@ -8,13 +8,13 @@ import select
 import sys
 import time
 
-from . import _libc
+from . import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-    from .._audit import Descriptor
+    from ..._descriptor import Descriptor
 
 assert sys.platform == "linux"
 
@@ -52,9 +52,9 @@ def name_of(number: int) -> str:
 
 def audit_other(pid: int) -> list[Descriptor]:
     """Return what `pid` holds open."""
-    from . import _proc  # noqa: PLC0415 -- what is seldom asked need not cost a spawn
+    from . import linux_proc  # noqa: PLC0415 -- what is seldom asked need not cost a spawn
 
-    return _proc.audit(pid)
+    return linux_proc.audit(pid)
 
 
 def exit_event(pid: int) -> BinaryIO | None:
@@ -67,10 +67,10 @@ def exit_event(pid: int) -> BinaryIO | None:
 
 def set_noinherit_range(first: int, last: int) -> bool:
     """Use :manpage:`close_range(2)`; False before Linux 5.11 or in a sandbox that refuses it."""
-    if _libc.close_range is None:
+    if libc.close_range is None:
         return False
     try:
-        _libc.close_range(first, last, _libc.CLOSE_RANGE_CLOEXEC)
+        libc.close_range(first, last, libc.CLOSE_RANGE_CLOEXEC)
     except OSError:  # ENOSYS, EINVAL for the flag, EPERM: whichever it is, walking works
         return False
     return True

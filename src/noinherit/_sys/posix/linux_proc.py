@@ -12,9 +12,9 @@ import sys
 
 assert sys.platform == "linux"
 
-from .. import _handoff
-from .._audit import Descriptor, SocketFacts
-from ._posix_audit import kind_of
+from ... import _handoff
+from ..._descriptor import Descriptor, SocketFacts
+from .audit import kind_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .._channel import Channel
+    from ..._channel import Channel
 
 __all__ = ["open_channel", "pipe", "when_ended"]
 

@@ -10,8 +10,8 @@ import sys
 
 assert sys.platform != "win32"
 
-from . import _posix_audit
-from ._actions import open_descriptors
+from . import audit
+from .actions import open_descriptors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-    from .._audit import Descriptor
-    from ._api import Call, Maker
+    from ..._descriptor import Descriptor
+    from ..api import Call, Maker
 
 # Audit events that come before a process is started, each with the place of the program among its
 # arguments. multiprocessing's own starter has none, and passes on only what it lists.
@@ -53,7 +53,7 @@ def exposed() -> dict[int, Hashable]:
 
 def describe(numbers: Collection[int]) -> list[Descriptor]:
     """Return what is open under `numbers`."""
-    return _posix_audit.audit(None, numbers)
+    return audit.audit(None, numbers)
 
 
 def takes(event: str, caller: FrameType, call: Call | None) -> Callable[[int], bool] | None:

@@ -10,9 +10,10 @@ import socket
 import sys
 import threading
 
-from .. import _handoff
-from .._audit import Descriptor, SocketFacts
-from . import _own_socket, _structs
+from ... import _handoff
+from ..._descriptor import Descriptor, SocketFacts
+from .. import socket_facts
+from . import structs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +23,8 @@ assert sys.platform == "win32"
 
 import msvcrt
 
-from . import _kernel32 as k32
-from ._handles import duplicate, open_handles
-from ._windows import _KINDS
+from . import kernel32 as k32
+from .handles import KINDS, duplicate, open_handles
 
 _POINTER = ctypes.sizeof(ctypes.c_void_p)
 _PIPES = "\\Device\\NamedPipe"
@@ -50,14 +50,14 @@ def audit(pid: int | None, only: Collection[int] | None = None) -> list[Descript
 @contextlib.contextmanager
 def _opened(pid: int) -> Iterator[int]:
     access = (
-        _structs.PROCESS_DUP_HANDLE
-        | _structs.PROCESS_QUERY_LIMITED_INFORMATION
-        | _structs.PROCESS_VM_READ
+        structs.PROCESS_DUP_HANDLE
+        | structs.PROCESS_QUERY_LIMITED_INFORMATION
+        | structs.PROCESS_VM_READ
     )
     try:
         process = k32.OpenProcess(access, False, pid)
     except OSError as error:
-        if error.winerror != _structs.ERROR_INVALID_PARAMETER:
+        if error.winerror != structs.ERROR_INVALID_PARAMETER:
             raise
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
     try:
@@ -71,9 +71,9 @@ def _standard_handles(process: int) -> tuple[int, ...]:
 
     They are in fields that winternl.h calls reserved; everybody else's debugger reads them there.
     """
-    basic = _structs.PROCESS_BASIC_INFORMATION()
+    basic = structs.PROCESS_BASIC_INFORMATION()
     k32.NtQueryInformationProcess(
-        process, _structs.ProcessBasicInformation, ctypes.byref(basic), ctypes.sizeof(basic), None
+        process, structs.ProcessBasicInformation, ctypes.byref(basic), ctypes.sizeof(basic), None
     )
     try:
         (parameters,) = _read(process, (basic.PebBaseAddress or 0) + 4 * _POINTER, 1)
@@ -102,7 +102,7 @@ def _look(
         seen.name,
         # While it is open, nothing else in that process has this value.
         seen.identity or f"{pid:x}:{value:x}",
-        bool(attributes & _structs.OBJ_INHERIT),
+        bool(attributes & structs.OBJ_INHERIT),
         standard=value in standard,
         socket=seen.facts,
     )
@@ -131,7 +131,7 @@ def _copy(process: int, value: int) -> int:
         ctypes.byref(copy),
         0,
         False,
-        _structs.DUPLICATE_SAME_ACCESS,
+        structs.DUPLICATE_SAME_ACCESS,
     )
     return copy.value or 0
 
@@ -159,17 +159,17 @@ def _in_time(copy: int, own: int | None) -> _Seen:
 
 
 def _inspect(handle: int, own: int | None) -> _Seen:
-    kind = _queried(handle, _structs.ObjectTypeInformation).lower()
+    kind = _queried(handle, structs.ObjectTypeInformation).lower()
     if kind == "process":
         with contextlib.suppress(OSError):  # a handle can be good for waiting only
             return _Seen(kind, f"process {k32.GetProcessId(handle)}")
     if kind == "file":
         # What waits is asked by ctypes first: open_osfhandle, which asks it, too, keeps the GIL.
-        kind = _KINDS.get(k32.GetFileType(handle), "other")
+        kind = KINDS.get(k32.GetFileType(handle), "other")
         if kind == "file":
             told = _told(handle)
             return _Seen(told.kind, _path(handle), told.identity)
-    name = _queried(handle, _structs.ObjectNameInformation)
+    name = _queried(handle, structs.ObjectNameInformation)
     if kind == "pipe" and not name.startswith(_PIPES):
         facts = None if own is None else _socket_facts(own)
         if facts is not None or name.startswith(_SOCKETS):
@@ -191,7 +191,7 @@ def _queried(handle: int, question: int) -> str:
     buffer = ctypes.create_string_buffer(_LONGEST_STRING)
     if k32.NtQueryObject(handle, question, buffer, len(buffer), None):
         return ""
-    text = _structs.UNICODE_STRING.from_buffer(buffer)
+    text = structs.UNICODE_STRING.from_buffer(buffer)
     return ctypes.wstring_at(text.Buffer, text.Length // 2) if text.Buffer else ""
 
 
@@ -215,10 +215,10 @@ def _socket_facts(handle: int) -> SocketFacts | None:
     try:
         # Windows does not tell the family of one that is not bound, so Python cannot, either.
         with _borrowed(handle, socket.AF_INET, socket.SOCK_STREAM, 0) as sock:
-            told = sock.getsockopt(socket.SOL_SOCKET, _structs.SO_PROTOCOL_INFOW, _LONGEST_OPTION)
-        info = _structs.WSAPROTOCOL_INFOW.from_buffer_copy(told)
+            told = sock.getsockopt(socket.SOL_SOCKET, structs.SO_PROTOCOL_INFOW, _LONGEST_OPTION)
+        info = structs.WSAPROTOCOL_INFOW.from_buffer_copy(told)
         with _borrowed(handle, info.iAddressFamily, info.iSocketType, info.iProtocol) as sock:
-            return _own_socket.facts(sock)
+            return socket_facts.facts(sock)
     except OSError:
         return None
 

@@ -8,30 +8,30 @@ import os
 import sys
 import threading
 
-from .. import _handoff, _plan
-from ..exceptions import (
+from ... import _handoff, _plan
+from ...exceptions import (
     ClosedDescriptorError,
     UnknownStrategyError,
     UnsupportedOptionError,
 )
-from . import _structs
-from ._api import Description, Held
+from ..api import Description, Held
+from . import structs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from .._audit import Descriptor
-    from ._api import Words
-    from ._create_process import Attributes
+    from ..._descriptor import Descriptor
+    from ..api import Words
+    from .create_process import Attributes
 
 assert sys.platform == "win32"
 
-from . import _kernel32 as k32
-from . import _sockets
-from ._create_process import command, create, handles, place, startup_info
-from ._handles import (
+from . import kernel32 as k32
+from .create_process import command, create, handles, place, startup_info
+from .handles import (
+    KINDS,
     duplicate,
     get_inheritable,
     handle_of,
@@ -40,8 +40,8 @@ from ._handles import (
     set_noinherit_all,
     standard_handles,
 )
-from ._helper_parent import HelperParent, helper_parent
-from ._sockets import HeldSocket
+from .helper_parent import HelperParent, helper_parent
+from .sockets import HeldSocket, Letterbox, is_socket
 
 __all__ = [
     "NUMBER_FORMAT",
@@ -75,11 +75,6 @@ _GUARANTEES = {
 
 # What every known reader of lpReserved2 takes (libuv's has the lowest limit).
 _LIMIT = 255
-_KINDS = {
-    _structs.FILE_TYPE_DISK: "file",
-    _structs.FILE_TYPE_CHAR: "character device",
-    _structs.FILE_TYPE_PIPE: "pipe",
-}
 OUTPUT_AFTER_KILL = True
 NUMBER_FORMAT = "{:#x}"
 SPEAKS_LISTEN_FDS = False
@@ -109,13 +104,13 @@ def hold(entries: Sequence[_plan.Entry], copies: list[int]) -> list[Held]:
         if entry.number <= 2:
             check_stream(f"fds[{entry.key!r}]", entry.value)
     for entry in entries:
-        if _sockets.is_socket(entry.value):
+        if is_socket(entry.value):
             held.append(HeldSocket(entry))
             continue
         try:
             copies.append(duplicate(handle_of(entry.value, entry.key)))
         except OSError as error:
-            if error.winerror == _structs.ERROR_INVALID_HANDLE:
+            if error.winerror == structs.ERROR_INVALID_HANDLE:
                 raise ClosedDescriptorError(entry.key, _plan.shown(entry.value)) from None
             raise
         held.append(Held(entry, copies[-1]))
@@ -130,14 +125,14 @@ def release(copies: list[int]) -> None:
 
 def has_number(value: Any) -> bool:
     """Return False for a socket: the child takes it from a letterbox, not from its table."""
-    return not _sockets.is_socket(value)
+    return not is_socket(value)
 
 
 def row(held: Held) -> _handoff.Row:
     """Return what the manifest tells the child about `held`."""
     if isinstance(held, HeldSocket):
         return held.key, held.number, "socket", held.address
-    kind = _KINDS.get(k32.GetFileType(held.copy), "other")
+    kind = KINDS.get(k32.GetFileType(held.copy), "other")
     return held.key, held.number, kind, f"{held.handle:x}"
 
 
@@ -147,7 +142,7 @@ def check_stream(name: str, value: Any) -> None:
         # Popen would take it for a descriptor's number.
         reason = "a raw handle is no stream; msvcrt.open_osfhandle() makes a descriptor of it"
         raise UnsupportedOptionError(name, _plan.shown(value), reason)
-    if _sockets.is_socket(value):
+    if is_socket(value):
         reason = (
             "no standard stream on Windows, where layered service providers lose sockets that "
             "are inherited; noinherit.socketpair() makes a channel that can be one"
@@ -194,7 +189,7 @@ def spawn(
         raise UnsupportedOptionError("shell", "True", reason)
     handed = {each.number: each.copy for each in held if not isinstance(each, HeldSocket)}
     if sources or held or listed:
-        stated = bool(startup.dwFlags & _structs.STARTF_USESTDHANDLES)
+        stated = bool(startup.dwFlags & structs.STARTF_USESTDHANDLES)
         for number, handle in enumerate(
             (startup.hStdInput, startup.hStdOutput, startup.hStdError)
             if stated
@@ -231,7 +226,7 @@ def spawn(
 
     with contextlib.ExitStack() as stack:
         if sockets:
-            letterbox = stack.enter_context(_sockets.Letterbox(sockets))
+            letterbox = stack.enter_context(Letterbox(sockets))
             sources[_LETTERBOX] = letterbox.reader
         return _start(start, sources, listed)
 
@@ -248,14 +243,14 @@ def _start(
         # A caller's own list means handles of this process, under the values they have here.
         with _one_at_a_time, _exposed_here(sources) as given:
             values = dict.fromkeys([*given.values(), *listed])
-            return start(given, {_structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST: handles(*values)})
+            return start(given, {structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST: handles(*values)})
     for attempt in itertools.count(1):
         helper = helper_parent()
         try:
             with _exposed_in(helper, sources) as given:
                 attributes = {
-                    _structs.PROC_THREAD_ATTRIBUTE_PARENT_PROCESS: handles(helper.process),
-                    _structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST: handles(*given.values()),
+                    structs.PROC_THREAD_ATTRIBUTE_PARENT_PROCESS: handles(helper.process),
+                    structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST: handles(*given.values()),
                 }
                 return start(given, attributes)
         except OSError:
@@ -311,9 +306,9 @@ def _exposed_here(sources: Mapping[int, int]) -> Iterator[dict[int, int]]:
 
 def audit(pid: int | None) -> list[Descriptor]:
     """Return what `pid`, or this process, holds open."""
-    from . import _windows_audit  # noqa: PLC0415 -- what is seldom asked need not cost a spawn
+    from .audit import audit  # noqa: PLC0415 -- what is seldom asked need not cost a spawn
 
-    return _windows_audit.audit(pid)
+    return audit(pid)
 
 
 def describe() -> Description:

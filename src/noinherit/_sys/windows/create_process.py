@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from . import _structs
+from . import structs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 assert sys.platform == "win32"
 
-from . import _kernel32 as k32
+from . import kernel32 as k32
 
 _CRT_KINDS = {
-    _structs.FILE_TYPE_DISK: 0,
-    _structs.FILE_TYPE_CHAR: _structs.FDEV,
-    _structs.FILE_TYPE_PIPE: _structs.FPIPE,
+    structs.FILE_TYPE_DISK: 0,
+    structs.FILE_TYPE_CHAR: structs.FDEV,
+    structs.FILE_TYPE_PIPE: structs.FPIPE,
 }
 _POINTER = ctypes.sizeof(ctypes.c_void_p)
 
@@ -74,9 +74,9 @@ def system_directory() -> str:
     return buffer.value
 
 
-def startup_info(info: Any) -> tuple[_structs.STARTUPINFOW, list[int]]:
+def startup_info(info: Any) -> tuple[structs.STARTUPINFOW, list[int]]:
     """Return a copy of the caller's `subprocess.STARTUPINFO`, and its handle list."""
-    startup = _structs.STARTUPINFOW()
+    startup = structs.STARTUPINFOW()
     if info is None:
         return startup, []
     for name in ("dwFlags", "wShowWindow", "hStdInput", "hStdOutput", "hStdError"):
@@ -85,12 +85,12 @@ def startup_info(info: Any) -> tuple[_structs.STARTUPINFOW, list[int]]:
 
 
 def place(
-    startup: _structs.STARTUPINFOW, given: Mapping[int, int], kinds: Mapping[int, int]
+    startup: structs.STARTUPINFOW, given: Mapping[int, int], kinds: Mapping[int, int]
 ) -> None:
     """Put the handles that the child is `given` where it looks for them, by their numbers."""
     if not given:
         return
-    startup.dwFlags |= _structs.STARTF_USESTDHANDLES
+    startup.dwFlags |= structs.STARTF_USESTDHANDLES
     startup.hStdInput, startup.hStdOutput, startup.hStdError = (given[n] for n in range(3))
     count = max(given) + 1
     if count <= 3:
@@ -102,7 +102,7 @@ def place(
         # The runtime takes the standard streams from above, in their usual modes. It has no
         # descriptors for events and their like; the child knows those by the manifest.
         if number > 2 and kinds[number] in _CRT_KINDS:
-            flags[number] = _structs.FOPEN | _CRT_KINDS[kinds[number]]
+            flags[number] = structs.FOPEN | _CRT_KINDS[kinds[number]]
             values[number * _POINTER : (number + 1) * _POINTER] = handle.to_bytes(
                 _POINTER, "little"
             )
@@ -113,7 +113,7 @@ def place(
 
 
 def command(
-    args: Any, executable: Any, shell: bool, startup: _structs.STARTUPINFOW
+    args: Any, executable: Any, shell: bool, startup: structs.STARTUPINFOW
 ) -> tuple[str | None, str]:
     """Return program and command line, as `subprocess` composes them."""
     if isinstance(args, bytes) and shell:
@@ -125,7 +125,7 @@ def command(
     line = args if isinstance(args, str) else subprocess.list2cmdline(args)
     program = None if executable is None else os.fsdecode(executable)
     if shell:
-        startup.dwFlags |= _structs.STARTF_USESHOWWINDOW
+        startup.dwFlags |= structs.STARTF_USESHOWWINDOW
         startup.wShowWindow = subprocess.SW_HIDE
         interpreter = program or os.environ.get("COMSPEC")
         if not interpreter:
@@ -145,7 +145,7 @@ def create(
     env: Mapping[Any, Any] | None,
     added_env: Mapping[str, str],
     creationflags: int,
-    startup: _structs.STARTUPINFOW,
+    startup: structs.STARTUPINFOW,
     attributes: Attributes,
     prepare: Callable[[int], None] | None = None,
 ) -> tuple[int, Any]:
@@ -157,14 +157,14 @@ def create(
             raise ValueError("embedded null character")
     sys.audit("subprocess.Popen", program, line, None if cwd is None else directory, env)
     block = _environment_block(env, added_env)
-    extended = _structs.STARTUPINFOEXW(StartupInfo=startup)
+    extended = structs.STARTUPINFOEXW(StartupInfo=startup)
     extended.StartupInfo.cb = ctypes.sizeof(extended)
-    created = _structs.PROCESS_INFORMATION()
+    created = structs.PROCESS_INFORMATION()
     flags = (
         creationflags
-        | _structs.CREATE_UNICODE_ENVIRONMENT
-        | _structs.EXTENDED_STARTUPINFO_PRESENT
-        | (_structs.CREATE_SUSPENDED if prepare else 0)
+        | structs.CREATE_UNICODE_ENVIRONMENT
+        | structs.EXTENDED_STARTUPINFO_PRESENT
+        | (structs.CREATE_SUSPENDED if prepare else 0)
     )
     with AttributeList(attributes) as listed:
         extended.lpAttributeList = ctypes.addressof(listed.raw)
@@ -183,7 +183,7 @@ def create(
             )
             if prepare is not None:
                 prepare(created.dwProcessId)
-                if not creationflags & _structs.CREATE_SUSPENDED:
+                if not creationflags & structs.CREATE_SUSPENDED:
                     k32.ResumeThread(created.hThread)
         except BaseException as error:
             if isinstance(error, OSError) and not created.hProcess:
@@ -201,9 +201,9 @@ def create(
 
 def _named(error: OSError, program: str, cwd: Any) -> OSError:
     """Return `error` with the program's or the directory's name, as on POSIX."""
-    if error.winerror == _structs.ERROR_DIRECTORY or (cwd is not None and not os.path.isdir(cwd)):
+    if error.winerror == structs.ERROR_DIRECTORY or (cwd is not None and not os.path.isdir(cwd)):
         return OSError(error.errno, error.strerror, cwd, error.winerror)
-    if error.winerror in (_structs.ERROR_FILE_NOT_FOUND, _structs.ERROR_PATH_NOT_FOUND):
+    if error.winerror in (structs.ERROR_FILE_NOT_FOUND, structs.ERROR_PATH_NOT_FOUND):
         return OSError(error.errno, error.strerror, program, error.winerror)
     return error
 

@@ -15,8 +15,8 @@ import threading
 import time
 import warnings
 
-from ..exceptions import UnsupportedOptionError
-from . import _structs
+from ...exceptions import UnsupportedOptionError
+from . import structs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ assert sys.platform == "win32"
 import _winapi
 import msvcrt
 
-from . import _kernel32 as k32
+from . import kernel32 as k32
 
 # What the system keeps of unread data, and so what one message can be without waiting for the peer.
 _ROOM = 1 << 16
@@ -200,7 +200,7 @@ class OverlappedEnd(SynchronousEnd):
         """Accept the client that has connected, which must be this process."""
         connected = _winapi.ConnectNamedPipe(self._handle, overlapped=True)
         client = ctypes.c_uint32()
-        if _winapi.WaitForSingleObject(connected.event, 0) == _structs.WAIT_OBJECT_0:
+        if _winapi.WaitForSingleObject(connected.event, 0) == structs.WAIT_OBJECT_0:
             connected.GetOverlappedResult(True)
             k32.GetNamedPipeClientProcessId(self._handle, ctypes.byref(client))
         else:  # our client is connected to somebody else's pipe of this name
@@ -280,7 +280,7 @@ class OverlappedEnd(SynchronousEnd):
     def _wait(self, event: int, deadline: float | None) -> bool:
         """Return whether `event` is set before the time is up; raise when interrupted."""
         while True:
-            milliseconds = _structs.INFINITE
+            milliseconds = structs.INFINITE
             if deadline is not None:
                 # Rounded up: a wait of 0 would not wait at all.
                 milliseconds = min(-int(-_left(deadline) * 1000 // 1), milliseconds - 1)
@@ -290,18 +290,18 @@ class OverlappedEnd(SynchronousEnd):
                 )
             except InterruptedError:
                 continue  # a signal whose handler did not raise
-            if which == _structs.WAIT_OBJECT_0:
+            if which == structs.WAIT_OBJECT_0:
                 return True
-            if which != _structs.WAIT_TIMEOUT:
+            if which != structs.WAIT_TIMEOUT:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-            if milliseconds < _structs.INFINITE - 1:
+            if milliseconds < structs.INFINITE - 1:
                 return False
 
 
 def _outcome(operation: _winapi.Overlapped) -> bytes | None:
     """Return what a read that has ended brought, None if it was cancelled."""
     _, error = operation.GetOverlappedResult(True)
-    return None if error == _structs.ERROR_OPERATION_ABORTED else operation.getbuffer() or b""
+    return None if error == structs.ERROR_OPERATION_ABORTED else operation.getbuffer() or b""
 
 
 def _left(deadline: float) -> float:
@@ -321,7 +321,7 @@ def pair() -> tuple[OverlappedEnd, SynchronousEnd]:
                 _winapi.PIPE_ACCESS_DUPLEX
                 | _winapi.FILE_FLAG_OVERLAPPED
                 | _winapi.FILE_FLAG_FIRST_PIPE_INSTANCE,
-                _structs.PIPE_TYPE_MESSAGE | _structs.PIPE_REJECT_REMOTE_CLIENTS,
+                structs.PIPE_TYPE_MESSAGE | structs.PIPE_REJECT_REMOTE_CLIENTS,
                 1,
                 _ROOM,
                 _ROOM,
@@ -339,7 +339,7 @@ def pair() -> tuple[OverlappedEnd, SynchronousEnd]:
                     0,
                     _winapi.NULL,
                     _winapi.OPEN_EXISTING,
-                    _structs.SECURITY_SQOS_PRESENT,  # and SECURITY_ANONYMOUS, which is 0
+                    structs.SECURITY_SQOS_PRESENT,  # and SECURITY_ANONYMOUS, which is 0
                     _winapi.NULL,
                 )
             )
@@ -370,7 +370,7 @@ def adopt(number: int) -> SynchronousEnd:
     with contextlib.suppress(OSError):
         k32.GetNamedPipeInfo(msvcrt.get_osfhandle(number), ctypes.byref(flags), None, None, None)
     # Any other pipe has no half-close.
-    if not flags.value & _structs.PIPE_TYPE_MESSAGE:
+    if not flags.value & structs.PIPE_TYPE_MESSAGE:
         raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
-    kind = OverlappedEnd if flags.value & _structs.PIPE_SERVER_END else SynchronousEnd
+    kind = OverlappedEnd if flags.value & structs.PIPE_SERVER_END else SynchronousEnd
     return kind(number)

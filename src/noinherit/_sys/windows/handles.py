@@ -8,9 +8,9 @@ import os
 import subprocess
 import sys
 
-from .. import _plan
-from ..exceptions import ClosedDescriptorError, NotADescriptorError
-from . import _structs
+from ... import _plan
+from ...exceptions import ClosedDescriptorError, NotADescriptorError
+from . import structs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,9 +21,15 @@ assert sys.platform == "win32"
 
 import msvcrt
 
-from . import _kernel32 as k32
-from ._sockets import is_socket
+from . import kernel32 as k32
+from .sockets import is_socket
 
+# What a handle is a handle of, in the manifest's words.
+KINDS = {
+    structs.FILE_TYPE_DISK: "file",
+    structs.FILE_TYPE_CHAR: "character device",
+    structs.FILE_TYPE_PIPE: "pipe",
+}
 _STD_HANDLES = (0xFFFFFFF6, 0xFFFFFFF5, 0xFFFFFFF4)  # STD_INPUT_HANDLE and on, (DWORD)-10 …
 _INVALID_HANDLE_VALUE = ctypes.c_void_p(-1).value
 
@@ -55,7 +61,7 @@ def duplicate(handle: int | None, inheritable: bool = False) -> int:
         ctypes.byref(copy),
         0,
         inheritable,
-        _structs.DUPLICATE_SAME_ACCESS,
+        structs.DUPLICATE_SAME_ACCESS,
     )
     return copy.value or 0
 
@@ -74,7 +80,7 @@ def private_copy(handle: int | None) -> int:
         # As a handle, -1 would be this process.
         copy = duplicate(0 if handle == _INVALID_HANDLE_VALUE else handle)
     except OSError as error:
-        if error.winerror != _structs.ERROR_INVALID_HANDLE:
+        if error.winerror != structs.ERROR_INVALID_HANDLE:
             raise
         with open(os.devnull, "r+b", buffering=0) as null:
             copy = duplicate(msvcrt.get_osfhandle(null.fileno()))
@@ -108,7 +114,7 @@ def set_noinherit_all(keep: Iterable[Any]) -> None:
         with contextlib.suppress(OSError):
             kept.add(msvcrt.get_osfhandle(number))
     for value, attributes in open_handles(os.getpid()):
-        if attributes & _structs.OBJ_INHERIT and value not in kept:
+        if attributes & structs.OBJ_INHERIT and value not in kept:
             # Another thread may have closed it meanwhile.
             with contextlib.suppress(OSError):
                 os.set_handle_inheritable(value, False)
@@ -121,16 +127,16 @@ def open_handles(pid: int) -> Iterator[tuple[int, int]]:
     while True:
         buffer = ctypes.create_string_buffer(size)
         status = k32.NtQuerySystemInformation(
-            _structs.SystemExtendedHandleInformation, buffer, size, ctypes.byref(needed)
+            structs.SystemExtendedHandleInformation, buffer, size, ctypes.byref(needed)
         )
-        if status != _structs.STATUS_INFO_LENGTH_MISMATCH:
+        if status != structs.STATUS_INFO_LENGTH_MISMATCH:
             break
         size = max(2 * size, needed.value)
     if status:
         raise OSError(f"NtQuerySystemInformation: NTSTATUS {status:#x}")
     # ULONG_PTR NumberOfHandles; ULONG_PTR Reserved; then the entries.
     count = ctypes.c_size_t.from_buffer(buffer).value
-    entries = (_structs.SYSTEM_HANDLE_TABLE_ENTRY_INFO_EX * count).from_buffer(
+    entries = (structs.SYSTEM_HANDLE_TABLE_ENTRY_INFO_EX * count).from_buffer(
         buffer, 2 * ctypes.sizeof(ctypes.c_size_t)
     )
     for entry in entries:

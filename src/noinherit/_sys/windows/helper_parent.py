@@ -13,18 +13,18 @@ import ctypes
 import sys
 import threading
 
-from . import _structs
+from . import structs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ._create_process import Attributes
+    from .create_process import Attributes
 
 assert sys.platform == "win32"
 
-from . import _kernel32 as k32
-from ._create_process import AttributeList, handles, system_directory
+from . import kernel32 as k32
+from .create_process import AttributeList, handles, system_directory
 
 
 class HelperParent:
@@ -37,26 +37,26 @@ class HelperParent:
     job = 0
 
     def __init__(self) -> None:
-        limits = _structs.JOBOBJECT_EXTENDED_LIMIT_INFORMATION()
+        limits = structs.JOBOBJECT_EXTENDED_LIMIT_INFORMATION()
         # Without the second, children would be in the job, too, and end with us.
         limits.BasicLimitInformation.LimitFlags = (
-            _structs.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
-            | _structs.JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK
+            structs.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
+            | structs.JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK
         )
         self.job = k32.CreateJobObjectW(None, None)
         k32.SetInformationJobObject(
             self.job,
-            _structs.JobObjectExtendedLimitInformation,
+            structs.JobObjectExtendedLimitInformation,
             ctypes.byref(limits),
             ctypes.sizeof(limits),
         )
         # In the job from its first moment: were it put there afterwards, a crash of this process
         # in between would leave it behind for ever.
-        jobs = {_structs.PROC_THREAD_ATTRIBUTE_JOB_LIST: handles(self.job)}
+        jobs = {structs.PROC_THREAD_ATTRIBUTE_JOB_LIST: handles(self.job)}
         try:
             created = self._create(jobs)
         except OSError as error:
-            if error.winerror != _structs.ERROR_NOT_SUPPORTED:
+            if error.winerror != structs.ERROR_NOT_SUPPORTED:
                 raise
             jobs = {}  # before Windows 10
             created = self._create(jobs)
@@ -71,12 +71,12 @@ class HelperParent:
             k32.TerminateProcess(self.process, 1)
             raise
 
-    def _create(self, attributes: Attributes) -> _structs.PROCESS_INFORMATION:
+    def _create(self, attributes: Attributes) -> structs.PROCESS_INFORMATION:
         directory = system_directory()
         program = f"{directory}\\cmd.exe"
-        startup = _structs.STARTUPINFOEXW()
+        startup = structs.STARTUPINFOEXW()
         startup.StartupInfo.cb = ctypes.sizeof(startup)
-        created = _structs.PROCESS_INFORMATION()
+        created = structs.PROCESS_INFORMATION()
         with AttributeList(attributes) as listed:
             startup.lpAttributeList = ctypes.addressof(listed.raw)
             k32.CreateProcessW(
@@ -85,9 +85,9 @@ class HelperParent:
                 None,
                 None,
                 False,
-                _structs.CREATE_SUSPENDED
-                | _structs.DETACHED_PROCESS
-                | _structs.EXTENDED_STARTUPINFO_PRESENT,
+                structs.CREATE_SUSPENDED
+                | structs.DETACHED_PROCESS
+                | structs.EXTENDED_STARTUPINFO_PRESENT,
                 None,
                 directory,
                 ctypes.byref(startup),
@@ -98,7 +98,7 @@ class HelperParent:
     def is_alive(self, patience: int = 0) -> bool:
         """Return whether it is not seen to have ended within `patience` milliseconds."""
         state: int = k32.WaitForSingleObject(self.process, patience)
-        return state != _structs.WAIT_OBJECT_0
+        return state != structs.WAIT_OBJECT_0
 
     def has_ended(self) -> bool:
         """Return whether somebody has ended it."""
@@ -119,7 +119,7 @@ class HelperParent:
             ctypes.byref(copy),
             0,
             True,
-            _structs.DUPLICATE_SAME_ACCESS,
+            structs.DUPLICATE_SAME_ACCESS,
         )
         return copy.value or 0
 
@@ -140,7 +140,7 @@ class HelperParent:
                     ctypes.byref(copy),
                     0,
                     False,
-                    _structs.DUPLICATE_CLOSE_SOURCE | _structs.DUPLICATE_SAME_ACCESS,
+                    structs.DUPLICATE_CLOSE_SOURCE | structs.DUPLICATE_SAME_ACCESS,
                 )
                 k32.CloseHandle(copy)
             except OSError:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from ctypes import POINTER, c_int32, c_size_t, c_uint32, c_void_p, c_wchar_p
+from ctypes import POINTER, c_int32, c_size_t, c_ubyte, c_uint32, c_void_p, c_wchar_p
 
-from ._structs import PROCESS_INFORMATION, WSAPROTOCOL_INFOW
+from .structs import PROCESS_INFORMATION, WSAPROTOCOL_INFOW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -383,4 +383,25 @@ NtQueryInformationProcess = _declare(
     ProcessInformation=c_void_p,
     ProcessInformationLength=c_uint32,
     ReturnLength=POINTER(c_uint32),
+)
+WAITORTIMERCALLBACK = ctypes.WINFUNCTYPE(None, c_void_p, c_ubyte)
+RegisterWaitForSingleObject = _declare(
+    _kernel32,
+    "RegisterWaitForSingleObject",
+    BOOL,
+    _false_and_last_error,
+    phNewWaitObject=POINTER(HANDLE),
+    hObject=HANDLE,
+    Callback=WAITORTIMERCALLBACK,
+    Context=c_void_p,
+    dwMilliseconds=DWORD,
+    dwFlags=DWORD,
+)
+# No errcheck: that its callback is running still is an error to it, and none to us.
+UnregisterWait = _declare(
+    _kernel32,
+    "UnregisterWait",
+    BOOL,
+    None,
+    WaitHandle=HANDLE,
 )

@@ -10,8 +10,8 @@ import os
 import sys
 import threading
 
-from ..exceptions import UnsupportedOptionError
-from . import _structs
+from ...exceptions import UnsupportedOptionError
+from . import structs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .._channel import Channel
+    from ..._channel import Channel
 
 __all__ = ["open_channel", "pipe", "when_ended"]
 
@@ -29,10 +29,9 @@ import _winapi
 import asyncio.windows_utils
 import msvcrt
 
-from . import _kernel32 as k32
-from . import _kernel32_waits as waits
-from ._handles import duplicate
-from ._pipe_end import OverlappedEnd
+from . import kernel32 as k32
+from .ends import OverlappedEnd
+from .handles import duplicate
 
 
 def pipe(*, to_child: bool) -> tuple[Any, Any]:
@@ -57,7 +56,7 @@ def _tell(context: int, timed_out: int) -> None:
         loop.call_soon_threadsafe(callback)
 
 
-_has_ended = waits.WAITORTIMERCALLBACK(_tell)  # kept for good: the system may call it at any time
+_has_ended = k32.WAITORTIMERCALLBACK(_tell)  # kept for good: the system may call it at any time
 
 
 def when_ended(
@@ -69,18 +68,18 @@ def when_ended(
     wait = ctypes.c_void_p()
     handle = int(process._handle)  # type: ignore[attr-defined]  # noqa: SLF001 -- as asyncio's own
     try:
-        waits.RegisterWaitForSingleObject(
+        k32.RegisterWaitForSingleObject(
             ctypes.byref(wait),
             handle,
             _has_ended,
             number,
-            _structs.INFINITE,
-            _structs.WT_EXECUTEONLYONCE,
+            structs.INFINITE,
+            structs.WT_EXECUTEONLYONCE,
         )
     except BaseException:
         del _waited_for[number]
         raise
-    return lambda: waits.UnregisterWait(wait)
+    return lambda: k32.UnregisterWait(wait)
 
 
 class _Handle:

@@ -13,9 +13,9 @@ import ctypes
 import os
 import sys
 
-from .. import _plan
-from . import _structs
-from ._api import Held
+from ... import _plan
+from ..api import Held
+from . import structs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from .._handoff import Shared
+    from ..._handoff import Shared
 
 __all__ = ["HeldSocket", "Letterbox", "is_socket", "open_letterbox"]
 
@@ -31,11 +31,11 @@ assert sys.platform == "win32"
 
 import _winapi
 
-from . import _kernel32 as k32
+from . import kernel32 as k32
 
 _TOKEN_SIZE = 16
 _PID_SIZE = 4
-_SIZE = ctypes.sizeof(_structs.WSAPROTOCOL_INFOW)
+_SIZE = ctypes.sizeof(structs.WSAPROTOCOL_INFOW)
 _LARGEST = _TOKEN_SIZE + _PID_SIZE + _SIZE * 256
 
 
@@ -126,20 +126,20 @@ def _packed(pid: int) -> bytes:
 
 
 def _shared(number: int, pid: int) -> bytes:
-    info = _structs.WSAPROTOCOL_INFOW()
+    info = structs.WSAPROTOCOL_INFOW()
     k32.WSADuplicateSocketW(number, pid, ctypes.byref(info))
     return bytes(info)
 
 
 def _open(info: bytes) -> Shared:
-    described = _structs.WSAPROTOCOL_INFOW.from_buffer_copy(info)
+    described = structs.WSAPROTOCOL_INFOW.from_buffer_copy(info)
     opened = k32.WSASocketW(
-        _structs.FROM_PROTOCOL_INFO,
-        _structs.FROM_PROTOCOL_INFO,
-        _structs.FROM_PROTOCOL_INFO,
+        structs.FROM_PROTOCOL_INFO,
+        structs.FROM_PROTOCOL_INFO,
+        structs.FROM_PROTOCOL_INFO,
         ctypes.byref(described),
         0,
-        _structs.WSA_FLAG_OVERLAPPED,
+        structs.WSA_FLAG_OVERLAPPED,
     )
     try:
         os.set_handle_inheritable(opened, False)

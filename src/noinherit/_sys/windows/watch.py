@@ -12,9 +12,9 @@ assert sys.platform == "win32"
 import _winapi
 import msvcrt
 
-from . import _kernel32 as k32
-from . import _structs, _windows_audit
-from ._handles import open_handles, standard_handles
+from . import audit, structs
+from . import kernel32 as k32
+from .handles import open_handles, standard_handles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-    from .._audit import Descriptor
-    from ._api import Call, Maker
+    from ..._descriptor import Descriptor
+    from ..api import Call, Maker
 
 # Audit events that come before a process is started, each with the place of the program among its
 # arguments. subprocess.Popen's is followed by _winapi.CreateProcess; os.startfile's children are
@@ -50,7 +50,7 @@ def identity(number: int) -> Hashable | None:
     # PUBLIC_OBJECT_BASIC_INFORMATION: Attributes, which Wine leaves out, GrantedAccess, and more.
     information = (ctypes.c_uint32 * 14)()
     k32.NtQueryObject(
-        number, _structs.ObjectBasicInformation, information, ctypes.sizeof(information), None
+        number, structs.ObjectBasicInformation, information, ctypes.sizeof(information), None
     )
     return information[1]
 
@@ -64,14 +64,14 @@ def exposed() -> dict[int, Hashable]:
     found = {
         value: identity(value)
         for value, attributes in open_handles(os.getpid())
-        if attributes & _structs.OBJ_INHERIT and value not in standard
+        if attributes & structs.OBJ_INHERIT and value not in standard
     }
     return {value: who for value, who in found.items() if who is not None}
 
 
 def describe(numbers: Collection[int]) -> list[Descriptor]:
     """Return what is open under `numbers`."""
-    return _windows_audit.audit(None, numbers)
+    return audit.audit(None, numbers)
 
 
 def takes(event: str, caller: FrameType, call: Call | None) -> Callable[[int], bool] | None:
@@ -82,7 +82,7 @@ def takes(event: str, caller: FrameType, call: Call | None) -> Callable[[int], b
         attributes = getattr(startup, "lpAttributeList", None) or {}
         if not inherit or attributes.get("handle_list"):
             return None
-        if startup is not None and startup.dwFlags & _structs.STARTF_USESTDHANDLES:
+        if startup is not None and startup.dwFlags & structs.STARTF_USESTDHANDLES:
             streams = {startup.hStdInput, startup.hStdOutput, startup.hStdError}
     return lambda handle: handle not in streams
 

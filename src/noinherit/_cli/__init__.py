@@ -1,0 +1,1 @@
+"""The ``noinherit`` command: a file for each of its commands, and `main`, which chooses."""

@@ -1,0 +1,1 @@
+"""Windows: handles, which children inherit from a helper process."""
