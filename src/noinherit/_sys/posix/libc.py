@@ -20,7 +20,8 @@ assert sys.platform != "win32"
 
 # Building lists in memory keeps the GIL: giving it up for each of dozens of tiny calls would let
 # every busy thread of the process in between. What can block gives it up.
-_memory = ctypes.PyDLL(None)
+# PyPy has no PyDLL; its CDLL gives the GIL up each time.
+_memory = getattr(ctypes, "PyDLL", ctypes.CDLL)(None)
 _blocking = ctypes.CDLL(None, use_errno=True)
 
 # posix_spawn_file_actions_t, posix_spawnattr_t and sigset_t are opaque: 80, 336 and 128 bytes in
