@@ -13,9 +13,9 @@ from . import _sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeVar
+    from typing import Any, Self, TypeVar
 
-    from typing_extensions import Buffer, Self
+    from typing_extensions import Buffer
 
     from ._sys.api import End
 

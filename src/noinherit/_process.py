@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 
@@ -244,8 +243,8 @@ class Process(_Popen["AnyStr"]):
             )
             return
 
-        # gid, gids, uid and umask need the standard engine; 3.10 has no process_group yet.
-        start_new_session, *newer = rest[4:]
+        # rest: gid, gids, uid and umask, which need the standard engine, and then these.
+        start_new_session, process_group = rest[4:6]
         try:
             self.pid, handle = backend.spawn(
                 words,
@@ -256,7 +255,7 @@ class Process(_Popen["AnyStr"]):
                 held=given.values(),
                 restore_signals=restore_signals,
                 start_new_session=start_new_session,
-                process_group=newer[0] if newer else -1,
+                process_group=process_group,
                 startupinfo=startupinfo,
                 creationflags=creationflags,
             )
@@ -274,26 +273,18 @@ class Process(_Popen["AnyStr"]):
     def _get_handles(self, stdin: Any, stdout: Any, stderr: Any) -> tuple[Any, ...]:
         if stdin is stdout is stderr is None:
             return -1, -1, -1, -1, -1, -1  # Popen gets there by way of a context manager
-        if not hasattr(subprocess.Popen, "_on_error_fd_closer"):
-            # Python 3.10 forgets the pipes it has made when a later one cannot be had, so all are
-            # made once for practice. What another thread opens in between is what remains.
-            with contextlib.ExitStack() as practice:
-                for stream in (stdin, stdout, stderr):
-                    if stream == subprocess.PIPE:
-                        for end in os.pipe():
-                            practice.callback(os.close, end)
-                    elif stream == subprocess.DEVNULL:
-                        practice.enter_context(open(os.devnull, "rb"))  # noqa: PTH123 -- no path
         return super()._get_handles(stdin, stdout, stderr)
 
-    def _wait(self, timeout: float | None) -> int:
-        if timeout is not None and timeout > 0 and self.returncode is None:
-            ended = _sys.backend.wait_for_exit(self.pid, timeout)
-            if ended:
-                timeout = None  # what is left to wait for is the thread that reaps it, or nobody
-            elif ended is False and self.poll() is None:
-                raise subprocess.TimeoutExpired(self.args, timeout)
-        return super()._wait(timeout)
+    if not hasattr(subprocess.Popen, "_wait_pidfd"):  # from Python 3.15 on, Popen's own does this
+
+        def _wait(self, timeout: float | None) -> int:
+            if timeout is not None and timeout > 0 and self.returncode is None:
+                ended = _sys.backend.wait_for_exit(self.pid, timeout)
+                if ended is False and self.poll() is None:
+                    raise subprocess.TimeoutExpired(self.args, timeout)
+            # It has ended, or there was no event to wait for. Popen's own _wait reaps it without
+            # blocking; where another thread is reaping it, that waits for the thread.
+            return super()._wait(timeout)
 
     def wait_released(self, timeout: float | None = None) -> int:
         """Wait until the child and all its heirs are gone; return the child's exit status.

@@ -19,9 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
     from types import FrameType
-    from typing import Any
-
-    from typing_extensions import Self
+    from typing import Any, Self
 
     from ._descriptor import Descriptor
     from ._sys.api import Call

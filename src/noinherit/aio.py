@@ -14,9 +14,7 @@ from .exceptions import UnsupportedOptionError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from typing import Any
-
-    from typing_extensions import Self
+    from typing import Any, Self
 
     from . import _plan
     from ._channel import Channel

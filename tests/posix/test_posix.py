@@ -261,12 +261,11 @@ class TestAttributes:
         args = [sys.executable, "-c", script]
         assert run_with(args, capture_output=True).stdout == b"False False\n"
         assert run_with(args, capture_output=True, start_new_session=True).stdout == b"True True\n"
-        if sys.version_info >= (3, 11):
-            done = run_with(args, capture_output=True, process_group=0)
-            assert done.stdout == b"False True\n"
-            # 3.12's own engine takes what is left of it in an int, which is 0 here.
-            with pytest.raises(OverflowError):
-                run_with(args, process_group=2**32)
+        done = run_with(args, capture_output=True, process_group=0)
+        assert done.stdout == b"False True\n"
+        # 3.12's own engine takes what is left of it in an int, which is 0 here.
+        with pytest.raises(OverflowError):
+            run_with(args, process_group=2**32)
 
     @pytest.mark.parametrize("restore", [True, False])
     def test_signals(self, restore: bool) -> None:

@@ -12,9 +12,7 @@ from . import structs
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
-
-    from typing_extensions import Self
+    from typing import Any, Self
 
     Attributes = dict[int, ctypes.Array[ctypes.c_void_p]]
 

@@ -20,8 +20,7 @@ from . import structs
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from typing_extensions import Self
+    from typing import Self
 
     from ..._handoff import Shared
 
