@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,12 +27,22 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if collection_path.name == "interop" and not asked else None
 
 
-if WINE:
-    # A test that fails because Wine has lost a child of its child is run again.
+# Modules whose tests are the contract, which every platform keeps: `-m contract` runs these.
+CONTRACT = re.compile(
+    r"test_(spawn|child|plan|channel\w*|sockets|aio\w*|install|listen|posix\w*|windows\w*)"
+)
 
-    def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-        for item in items:
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if CONTRACT.fullmatch(item.path.stem):
+            item.add_marker(pytest.mark.contract)
+        if WINE:
+            # A test that fails because Wine has lost a child of its child is run again.
             item.add_marker(pytest.mark.flaky(reruns=2, only_rerun=[LOST]))
+
+
+if WINE:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> None:

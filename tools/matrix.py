@@ -1,0 +1,92 @@
+"""The README's test command and then everything else, with one table at the end.
+
+    python tools/matrix.py [ENVIRONMENT…]
+
+Runs tox for each line of `RUNS`, or for the environments named, and shows what it prints. The table
+has, per tox environment, how many tests it ran, how it ended, and how many seconds it took. Exits
+with 0 if every environment passed. An interpreter that is not installed is a row of its own, not a
+failure: tox calls it skipped.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+
+# Arguments of tox. A tenth of the stress and of the benchmark's rounds: they take minutes in full.
+RUNS = [
+    ["run"],
+    ["run", "-m", "linux"],
+    ["run", "-m", "windows"],
+    ["run", "-m", "beds"],
+    ["run", "-e", "coverage"],
+    ["run", "-e", "stress,stress-win", "--", "--times", "0.1"],
+    ["run", "-e", "bench", "--", "--quick"],
+    ["run", "-e", "fuzz", "--", "-max_total_time=20"],
+]
+
+_ENDED = re.compile(r"  ([\w.-]+): (OK|FAIL|SKIP)\b.*?([\d.]+)(?:=| seconds)")
+_STARTED = re.compile(r"([\w.-]+): commands\[\d+\]>")
+_PASSED = re.compile(r"(?:^|[ ,])(\d+) passed")
+_FAILED = re.compile(r"(?:^|[ ,])(\d+) (?:failed|errors?)\b")
+
+
+class Row:
+    """What one environment came to."""
+
+    def __init__(self) -> None:
+        self.passed = 0
+        self.failed = 0
+        self.result = "not run"
+        self.seconds = 0.0
+
+
+def run(arguments: list[str], rows: dict[str, Row]) -> int:
+    """Run tox, show its output, and add to `rows` what that says; return its exit status."""
+    tox = subprocess.Popen(
+        [sys.executable, "-m", "tox", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    assert tox.stdout is not None
+    current = Row()
+    for line in tox.stdout:
+        print(line, end="", flush=True)
+        text = re.sub(r"\x1b\[[\d;]*m", "", line)
+        if started := _STARTED.match(text):
+            current = rows.setdefault(started[1], Row())
+        elif ended := _ENDED.match(text):
+            row = rows.setdefault(ended[1], Row())
+            row.result, row.seconds = ended[2], float(ended[3])
+        else:
+            # The last line of pytest, or of tests/conformance.
+            passed, failed = _PASSED.search(text), _FAILED.search(text)
+            if passed and ("failed" in text or " in " in text):
+                current.passed += int(passed[1])
+            if failed and ("passed" in text or " in " in text):
+                current.failed += int(failed[1])
+    return tox.wait()
+
+
+def main() -> int:
+    """Run everything; return the exit status."""
+    begun = time.monotonic()
+    rows: dict[str, Row] = {}
+    named = sys.argv[1:]
+    runs = [["run", "-e", ",".join(named)]] if named else RUNS
+    statuses = [run(arguments, rows) for arguments in runs]
+    print(f"\n{'environment':<20} {'result':<7} {'passed':>6} {'failed':>6} {'seconds':>8}")
+    for name, row in rows.items():
+        print(f"{name:<20} {row.result:<7} {row.passed:>6} {row.failed:>6} {row.seconds:>8.0f}")
+    print(f"{'all':<51} {time.monotonic() - begun:>7.0f}")
+    failed = sum(row.result == "FAIL" for row in rows.values())
+    print(f"{len(rows) - failed} passed, {failed} failed")
+    return 1 if any(statuses) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
