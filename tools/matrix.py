@@ -20,7 +20,6 @@ RUNS = [
     ["run"],
     ["run", "-m", "linux"],
     ["run", "-m", "windows"],
-    ["run", "-m", "beds"],
     ["run", "-e", "coverage"],
     ["run", "-e", "stress,stress-win", "--", "--times", "0.1"],
     ["run", "-e", "bench", "--", "--quick"],
