@@ -25,7 +25,9 @@ OTHERS = sys.platform in ("linux", "win32")
 CHEAP, OFTEN = (
     (["true"], 1000) if shutil.which("true") else ([sys.executable, "-IS", "-c", ""], 100)
 )
-PROBE = [sys.executable, "-I", "-S", str(Path(__file__).with_name("probe.py"))]
+# For the sys.path of children that import probe, writer or this file.
+HELPERS = str(Path(__file__).parent)
+PROBE = [sys.executable, "-I", "-S", str(Path(HELPERS, "probe.py"))]
 
 
 # Wine 8 loses one process in some thousands while it starts, whoever starts it; CreateProcess then

@@ -27,9 +27,8 @@ import noinherit
 from noinherit import _sys, exceptions, run_with, spawn_with
 from noinherit._sys.posix import actions
 from probe import held, identity
-from support import PROBE, children, witness
+from support import HELPERS, PROBE, children, witness
 
-HERE = str(Path(__file__).parent.parent / "helpers")
 Make = Callable[[], int]
 posix: Any = _sys.backend
 
@@ -113,7 +112,9 @@ class TestAwkwardParents:
             "seen = witness({'a': fds[1], 3: fds[2], 9: fds[3]})\n"
             "os.write(report, repr(sorted(seen.fds)).encode())"
         )
-        done = subprocess.run([sys.executable, "-c", script, HERE], capture_output=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", script, HELPERS], capture_output=True, check=True
+        )
         assert done.stdout == b"[0, 1, 3, 4, 9]", "2 is closed here, so it is closed there"
 
     def test_one_with_a_stray_under_every_low_number(self) -> None:
@@ -123,7 +124,7 @@ class TestAwkwardParents:
             "for table in ({}, {3: 2}, {9: 2}, {'a': 2, 'b': 5, 40: 3}):\n"
             "    print(*witness(table).extra)\n"
         )
-        done = run_with([sys.executable, "-c", script, HERE], stdout=subprocess.PIPE)
+        done = run_with([sys.executable, "-c", script, HELPERS], stdout=subprocess.PIPE)
         assert done.stdout == b"\n3\n9\n3 4 40\n"
 
 
@@ -367,5 +368,5 @@ def test_a_limit_far_above_what_select_takes() -> None:
         f"high = fcntl.fcntl(2, fcntl.F_DUPFD, {hard} - 10)\n"
         "print(*witness({'a': high, high - 1: 2}).extra)\n"
     )
-    done = run_with([sys.executable, "-c", script, HERE], stdout=subprocess.PIPE)
+    done = run_with([sys.executable, "-c", script, HELPERS], stdout=subprocess.PIPE)
     assert done.stdout == f"3 {hard - 11}\n".encode()

@@ -18,9 +18,8 @@ from typing import Any
 
 from noinherit import _sys, run_with, spawn_with
 from probe import held
-from support import children
+from support import HELPERS, children
 
-HERE = str(Path(__file__).parent.parent / "helpers")
 Make = Callable[[], int]
 posix: Any = _sys.backend
 
@@ -169,7 +168,7 @@ class TestAFailedSpawnLeavesNothing:
             "try: os.waitpid(-1, os.WNOHANG)\n"
             "except ChildProcessError: print('no children')\n"
         )
-        done = run_with([sys.executable, "-c", script, HERE], stdout=subprocess.PIPE, text=True)
+        done = run_with([sys.executable, "-c", script, HELPERS], stdout=subprocess.PIPE, text=True)
         lines = done.stdout.splitlines()
         assert lines[0] == "0 EMFILE"
         assert lines[8] == "8 0"
@@ -193,5 +192,5 @@ class TestAFailedSpawnLeavesNothing:
             "try: os.waitpid(-1, os.WNOHANG)\n"
             "except ChildProcessError: print('held')\n"
         )
-        done = run_with([sys.executable, "-c", script, HERE], stdout=subprocess.PIPE)
+        done = run_with([sys.executable, "-c", script, HELPERS], stdout=subprocess.PIPE)
         assert done.stdout == b"held\n"

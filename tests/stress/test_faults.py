@@ -17,9 +17,8 @@ import pytest
 
 from noinherit import _plan, _sys, exceptions, run_with, spawn_with
 from probe import held, identity
-from support import CHEAP, PROBE, WINE, witness
+from support import CHEAP, HELPERS, PROBE, WINE, witness
 
-HERE = str(Path(__file__).parent.parent)
 Make = Callable[[], int]
 KILL = 9  # signal.SIGKILL, which Windows does not have
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits and fork")
@@ -43,7 +42,7 @@ everything()
 def python(script: str, **options: Any) -> str:
     """Run `script` after the prelude in a child of its own, which must end well and say nothing."""
     done = subprocess.run(
-        [sys.executable, "-c", SPAWN_EVERYTHING + script, HERE],
+        [sys.executable, "-c", SPAWN_EVERYTHING + script, HELPERS],
         capture_output=True,
         text=True,
         timeout=100,
@@ -183,7 +182,7 @@ class TestStandardStreamsThatAreClosed:
             "assert held[9] == held[0] == own\n"
         )
         done = subprocess.run(
-            [sys.executable, "-c", SPAWN_EVERYTHING + script, HERE, str(report)],
+            [sys.executable, "-c", SPAWN_EVERYTHING + script, HELPERS, str(report)],
             stderr=subprocess.PIPE,
             text=True,
             timeout=60,

@@ -14,9 +14,8 @@ from typing import BinaryIO
 import pytest
 
 from probe import identity
-from support import meanwhile
+from support import HELPERS, meanwhile
 
-HERE = str(Path(__file__).parent.parent)
 SPAWNING = """
 import itertools, os, subprocess, sys, threading
 sys.path.insert(0, sys.argv[1])
@@ -72,7 +71,7 @@ def test_leaves_only_children_that_hold_what_they_were_given(
         must[number] = identity(fd)
         os.close(fd)
     reader, writer = os.pipe()
-    args = [sys.executable, "-c", SPAWNING, HERE, *map(str, files)]
+    args = [sys.executable, "-c", SPAWNING, HELPERS, *map(str, files)]
     with (
         open(reader, "rb") as reports,
         open(writer, "wb", buffering=0) as ours,

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import probe
-import support
 from noinherit import (
     Handle,
     exceptions,
@@ -33,7 +32,7 @@ from noinherit import (
 from noinherit._sys.windows import handles, helper_parent, structs
 from noinherit._sys.windows import kernel32 as k32
 from probe import identity
-from support import PROBE, witness
+from support import HELPERS, PROBE, witness
 
 Make = Callable[[], int]
 NOTHING = [sys.executable, "-I", "-S", "-c", ""]
@@ -172,7 +171,7 @@ class TestStandardStreams:
                 " fds={3: report}, check=True)"
             )
             done = subprocess.run(
-                [sys.executable, "-c", script, str(Path(support.__file__).parent)],
+                [sys.executable, "-c", script, HELPERS],
                 capture_output=True,
                 check=True,
             )
