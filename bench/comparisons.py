@@ -20,8 +20,8 @@ from pathlib import Path
 from measure import OURS, Comparison, Target, medians, timed
 
 import noinherit
-from noinherit import _plan
 from noinherit._sys.posix import actions, libc
+from noinherit._sys.posix.remap import remap
 
 HERE = Path(__file__).parent
 Contender = Callable[[], float]
@@ -66,7 +66,7 @@ class Posix:
     def in_c(self, table: Mapping[int, int]) -> Contender:
         """Return a contender that does in C what noinherit's child does for `table`."""
         recorder = _Recorder()
-        _plan.remap(table, recorder)
+        remap(table, recorder)
         actions = (ctypes.c_int * len(recorder.numbers))(*recorder.numbers)
         argv = (ctypes.c_char_p * 2)(os.fsencode(self.child), None)
 

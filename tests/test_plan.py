@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noinherit import exceptions, fd_arg
-from noinherit._plan import LIFELINE, check_references, descriptor, plan, private, remap
+from noinherit._entry import descriptor
+from noinherit._plan import LIFELINE, check_references, plan, private
+from noinherit._sys.posix.remap import remap
 
 LIMIT = 100
 

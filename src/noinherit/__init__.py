@@ -16,8 +16,9 @@ holds, `_trace` what slips into whose child, `exceptions` has what can be wrong.
 from __future__ import annotations
 
 from . import exceptions
+from ._entry import Handle
 from ._flags import get_noinherit, open_noinherit, set_noinherit, set_noinherit_all
-from ._plan import Handle, fd_arg
+from ._plan import fd_arg
 from ._process import Process, spawn_with
 from ._run_with import run_with
 from .child import InheritedFd, inherited

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from builtins import open as open_noinherit  # its exact signature, overloads and all
     from collections.abc import Iterable
 
-    from ._plan import HasFileno
+    from ._entry import HasFileno
 else:
 
     def open_noinherit(file, *args, **kwargs):

@@ -8,35 +8,20 @@ it, a grandchild that merely inherited the variable would take what is not its o
 from __future__ import annotations
 
 import functools
-import os
-import stat
 
+from ._identity import kind_and_identity
 from .exceptions import MalformedManifestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import TypeAlias
 
-    from ._plan import Key
-
-    # Key, number, kind and identity, as the manifest has them.
-    Row: TypeAlias = tuple[Key, int, str, str]
-    # Family, type, protocol and SOCKET.
-    Shared: TypeAlias = tuple[int, int, int, int]
+    from ._entry import Key
+    from ._sys.api import Row, Shared
 
 VARIABLE = "NOINHERIT_FDS"
 _VERSION = 1
 _HIGHEST = 2**31 - 1
-
-_KINDS = {
-    stat.S_IFREG: "file",
-    stat.S_IFSOCK: "socket",
-    stat.S_IFIFO: "pipe",
-    stat.S_IFDIR: "directory",
-    stat.S_IFCHR: "character device",
-    stat.S_IFBLK: "block device",
-}
 
 
 class Record:
@@ -56,14 +41,6 @@ class Record:
 def record(key: Key, number: int, fd: int | str) -> Record:
     """Return the record that `fd`, open here or a path of one in /proc, has under `number`."""
     return Record(key, number, *kind_and_identity(fd))
-
-
-def kind_and_identity(fd: int | str) -> tuple[str, str]:
-    """Return what `fd`, open here or a path of one in /proc, is, and which one."""
-    status = os.stat(fd)  # noqa: PTH116 -- a number is no path
-    # Epoll, eventfd and their like have no file type at all.
-    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "other")
-    return kind, "%x:%x" % (status.st_dev, status.st_ino)  # noqa: UP031 -- an f-string takes twice as long
 
 
 @functools.cache

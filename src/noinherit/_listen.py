@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-    from ._plan import Entry, Key
+    from ._entry import Entry, Key
 
 __all__ = ["FIRST", "Trampoline"]
 

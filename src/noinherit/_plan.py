@@ -8,10 +8,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 
+from ._entry import Entry, descriptor, shown
 from .exceptions import (
-    ClosedDescriptorError,
     InvalidKeyError,
-    NotADescriptorError,
     NumberOutOfRangeError,
     NumberTakenError,
     UnknownKeyError,
@@ -21,23 +20,11 @@ from .exceptions import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Protocol, TypeAlias
+    from typing import Any, TypeAlias
 
+    from ._entry import HasFileno, Key
     from ._sys.api import Held
 
-    class HasFileno(Protocol):
-        """Anything with a descriptor of its own: a file, a socket, a pipe's end."""
-
-        def fileno(self) -> int: ...
-
-    class Actions(Protocol):
-        """What a child can be told to do with its descriptors before it runs."""
-
-        def dup2(self, source: int, target: int) -> None: ...
-        def close(self, number: int) -> None: ...
-        def closefrom(self, low: int) -> None: ...
-
-    Key: TypeAlias = int | str
     Fds: TypeAlias = Mapping[Key, Any] | Mapping[int, Any] | Mapping[str, Any] | Iterable[Any]
 
 # Keys that no request can have, of descriptors that are not the child's business.
@@ -46,31 +33,6 @@ REPORT: Key = -1
 MERGED: Key = -2
 PRIVATE = (LIFELINE, REPORT, MERGED)
 STREAMS = ("stdin", "stdout", "stderr")
-
-
-class Entry:
-    """One line of the plan: the child has `value`'s descriptor under `number`."""
-
-    __slots__ = ("key", "number", "value")
-
-    def __init__(self, key: Key, number: int, value: int | HasFileno) -> None:
-        self.key = key
-        self.number = number
-        self.value = value
-
-
-class Handle(int):
-    """A raw Windows handle, as opposed to a descriptor number; the handle stays its owner's.
-
-    As a value of ``fds`` it reaches a Python child as `InheritedFd.handle`, and any other by
-    ``fd_arg(key, "{handle}")``. `set_noinherit` and `get_noinherit` take it, too. Elsewhere than on
-    Windows it raises `NotADescriptorError`.
-    """
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"Handle({int(self):#x})"
 
 
 class FdArg:
@@ -99,35 +61,6 @@ def fd_arg(key: Key, template: str = "{}") -> FdArg:
     """
     template.format(0, handle=0)  # a template that cannot work is told where it was written
     return FdArg(key, template)
-
-
-def shown(value: object) -> int | str:
-    """Return `value` as an exception keeps it: a number, or the ``repr`` of anything else."""
-    return value if type(value) is int else repr(value)
-
-
-def descriptor(value: Any, key: Key | None = None) -> int:
-    """Return the descriptor number that `value` is or has.
-
-    Raises `NotADescriptorError` and `ClosedDescriptorError`, both naming `key` and `value`.
-    """
-    number: object
-    if type(value) is int:
-        number = value
-    elif isinstance(value, int) and not isinstance(value, (bool, Handle)):
-        number = int(value)
-    else:
-        try:
-            number = value.fileno()
-        except (AttributeError, TypeError, OSError):  # io.UnsupportedOperation is an OSError
-            raise NotADescriptorError(key, shown(value)) from None
-        except ValueError:  # "I/O operation on closed file"
-            raise ClosedDescriptorError(key, shown(value)) from None
-        if number == -1:  # what a closed socket answers
-            raise ClosedDescriptorError(key, shown(value))
-    if type(number) is not int or number < 0:
-        raise NotADescriptorError(key, shown(value))
-    return number
 
 
 def plan(
@@ -256,41 +189,3 @@ def resolve_args(args: Any, given: Mapping[Key, Held]) -> Any:
     if isinstance(args, (list, tuple)) and any(isinstance(word, FdArg) for word in args):
         return [resolve(word, given) for word in args]
     return args
-
-
-def remap(table: Mapping[int, int], actions: Actions) -> None:
-    """Tell `actions` how a child comes to hold exactly `table`, {number: source}, above 2.
-
-    Standard streams that are no key of `table` are left alone. As many numbers from 3 up as there
-    are descriptors are the low ones, and there is a place for each among them:
-
-    1. A source that sits where step 2 writes is first copied above all of that. A source that is
-       its own target is one of those, so the copy back also clears its close-on-exec flag.
-    2. Sources are copied to their targets; those with a high target to a low number that is free.
-    3. Everything above the low numbers is closed in one go: strays, sources, and step 1's copies.
-    4. What has a high target is moved there. No source is left that it could overwrite.
-
-    The work does not grow with the numbers, only with how many there are.
-    """
-    low = 3 + sum(number > 2 for number in table)
-    far = [number for number in table if number >= low]
-    free = (number for number in range(3, low) if number not in table)
-    place = {number: number for number in table if number < low}
-    place.update(zip(far, free, strict=True))
-
-    sources = set(table.values())
-    written = set(place.values())
-    copies: dict[int, int] = {}
-    spare = low
-    for source in sorted(sources & written):
-        while spare in sources:
-            spare += 1
-        actions.dup2(source, spare)
-        copies[source] = spare
-        spare += 1
-    for number, position in place.items():
-        actions.dup2(copies.get(table[number], table[number]), position)
-    actions.closefrom(low)
-    for number in far:
-        actions.dup2(place[number], number)
-        actions.close(place[number])

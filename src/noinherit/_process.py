@@ -6,6 +6,7 @@ import os
 import subprocess
 
 from . import _handoff, _plan, _sys
+from ._entry import descriptor
 from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any, AnyStr, Literal, TypeAlias, overload
 
     from . import _listen
+    from ._entry import Entry, Key
     from ._lifeline import Lifeline
     from ._sys.api import Held, Words
 
@@ -68,7 +70,7 @@ class Process(_Popen["AnyStr"]):
         *,
         fds: _plan.Fds = (),
         lifeline: bool = False,
-        listen_fds: Iterable[_plan.Key] = (),
+        listen_fds: Iterable[Key] = (),
         **options: Any,
     ) -> None:
         backend = _sys.backend
@@ -77,7 +79,7 @@ class Process(_Popen["AnyStr"]):
         pass_fds = tuple(pass_fds)
         listen_fds = tuple(listen_fds)
         redirected = {n: to for n, to in enumerate((stdin, stdout, stderr)) if to is not None}
-        entries: list[_plan.Entry] = []
+        entries: list[Entry] = []
         if fds != () or pass_fds:
             entries = _plan.plan(
                 fds,
@@ -94,7 +96,7 @@ class Process(_Popen["AnyStr"]):
         for number, stream in redirected.items():
             backend.check_stream(_plan.STREAMS[number], stream)
             if not isinstance(stream, int):
-                _plan.descriptor(stream)  # Popen takes a closed socket's -1 for PIPE
+                descriptor(stream)  # Popen takes a closed socket's -1 for PIPE
         considered = {
             "preexec_fn": preexec_fn,
             "cwd": cwd,
@@ -108,7 +110,7 @@ class Process(_Popen["AnyStr"]):
         if (entries or lifeline) and not (close_fds or pass_fds):
             raise UnsupportedOptionError("close_fds", "False", "fds asks for an exact table")
         copies: list[int] = []
-        opened: dict[_plan.Key, Lifeline | _listen.Trampoline] = {}
+        opened: dict[Key, Lifeline | _listen.Trampoline] = {}
         try:
             if lifeline:
                 from ._lifeline import Lifeline  # noqa: PLC0415 -- likewise

@@ -276,4 +276,8 @@ async def open_channel(
     event loop must be the proactor's, which is the default, and `channel` the first end of a
     `noinherit.socketpair`: the second one is synchronous and raises `UnsupportedOptionError`.
     """
-    return await _sys.loops.open_channel(channel, limit)
+    if channel.fileno() == -1:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    streams = await _sys.loops.open_end(channel._end, limit)  # noqa: SLF001 -- the two are one
+    channel.close()
+    return streams

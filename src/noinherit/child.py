@@ -7,7 +7,7 @@ import sys
 import threading
 
 from . import _handoff
-from ._plan import Handle
+from ._entry import Handle
 from .exceptions import (
     AlreadyTakenError,
     MalformedManifestError,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import IO, Any, NoReturn
 
     from ._channel import Channel
-    from ._plan import Key
+    from ._entry import Key
 
 __all__ = ["InheritedFd", "inherited"]
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import noinherit
 from noinherit import _sys, exceptions, run_with, spawn_with
-from noinherit._sys.posix import actions
+from noinherit._sys.posix import actions, descriptors
 from probe import held, identity
 from support import HELPERS, PROBE, children, witness
 
@@ -96,7 +96,7 @@ class TestStrategies:
 
         os.set_inheritable(make_file(), True)
         monkeypatch.setenv("NOINHERIT_STRATEGY", "scan")
-        monkeypatch.setattr(actions, "limit", lambda: 300)
+        monkeypatch.setattr(descriptors, "limit", lambda: 300)
         monkeypatch.setattr("os.listdir", nothing)
         wanted = make_file()
         assert witness({5: wanted}).extra == {5: identity(wanted)}
@@ -145,7 +145,7 @@ class TestNothingHereIsEverInheritable:
             return real(*args)
 
         def inheritable() -> list[int]:
-            return [fd for fd in held() if actions.inheritable(fd)]
+            return [fd for fd in held() if descriptors.inheritable(fd)]
 
         before = inheritable()
         monkeypatch.setattr(posix.libc, "posix_spawn", spawn)

@@ -19,8 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from noinherit import Process, _plan, exceptions, install, run_with, spawn_with
+from noinherit import Process, exceptions, install, run_with, spawn_with
 from noinherit._sys.posix import actions, libc, locks
+from noinherit._sys.posix import remap as remapping
 from probe import held, identity
 from support import children, witness
 
@@ -231,13 +232,13 @@ class TestNothingIsBuiltTwice:
         self, monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:
         built = []
-        real = _plan.remap
+        real = remapping.remap
 
         def remap(table: dict[int, int], actions: Any) -> None:
             built.append(table)
             real(table, actions)
 
-        monkeypatch.setattr(_plan, "remap", remap)
+        monkeypatch.setattr(remapping, "remap", remap)
         first, second = make_file(), make_file()
         for _ in range(3):
             assert witness({40: first, 41: second}).extra == {

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from noinherit import audit
-from noinherit._sys import signals
+from noinherit._cli import run
+from noinherit._sys.posix import signals
 from support import OTHERS, PROBE, command
 
 NOINHERIT = [sys.executable, "-m", "noinherit"]
@@ -44,7 +45,7 @@ print(json.dumps(report))
 @pytest.fixture(autouse=True)
 def _signals_end_children() -> Iterator[None]:
     """Undo what started the tests: nohup, or a shell that put them into the background."""
-    ignored = [each for each in signals._SIGNALS if signal.getsignal(each) == signal.SIG_IGN]
+    ignored = [each for each in signals.FORWARDED if signal.getsignal(each) == signal.SIG_IGN]
     for each in ignored:
         usual = signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL
         signal.signal(each, usual)
@@ -195,7 +196,7 @@ class TestSignals:
         before = signal.getsignal(signal.SIGUSR1)
         received: list[int] = []
 
-        with signals.passed_on() as pass_to:
+        with run._forwarded() as pass_to:
             os.kill(os.getpid(), signal.SIGUSR1)
             pass_to(received.append)
             os.kill(os.getpid(), signal.SIGUSR2)

@@ -77,7 +77,7 @@ def test_a_file_without_a_path(make_file: Make, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_file_that_cannot_be_asked(make_file: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = msvcrt.get_osfhandle(make_file())
-    monkeypatch.setattr(windows_audit, "_told", refused)
+    monkeypatch.setattr(windows_audit, "_kind_and_identity", refused)
     assert (seen(handle).kind, seen(handle).name) == ("other", "")
 
 

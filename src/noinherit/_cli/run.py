@@ -6,16 +6,17 @@ import argparse
 import contextlib
 import errno
 import os
+import signal
 import socket
 import sys
 
 from .. import _listen, _sys
 from .._descriptor import shown
 from .._process import spawn_with
-from .._sys import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 EPILOG = """\
@@ -137,7 +138,7 @@ def main(options: Any) -> int:
         announced = list(fds)[: len(numbers)] if _sys.backend.SPEAKS_LISTEN_FDS else ()
         env = {**os.environ, **dict(options.env)} if options.env else None
         # Not before: what waits for a FIFO's other end is to be ended by Ctrl-C as anything else.
-        with signals.passed_on() as pass_signals_to:
+        with _forwarded() as pass_signals_to:
             try:
                 process = spawn_with(args, fds=fds, listen_fds=announced, env=env)
             except OSError as error:
@@ -146,6 +147,37 @@ def main(options: Any) -> int:
             pass_signals_to(process.send_signal)
             opened.close()  # they are the command's now, and gone when it lets go of them
             return _status(process.wait())
+
+
+@contextlib.contextmanager
+def _forwarded() -> Iterator[Callable[[Callable[[int], None]], None]]:
+    """Have signals not end this process, but go to whoever is named by the function yielded.
+
+    Those that come before are kept until then. What was ignored stays ignored.
+    """
+    signals = _sys.signals
+    early: list[int] = []
+    send = early.append
+
+    def handle(signum: int, frame: object) -> None:
+        if not signals.sent_by_terminal(signum):
+            send(signum)
+
+    def name(receiver: Callable[[int], None]) -> None:
+        nonlocal send
+        send = receiver
+        for signum in early:
+            send(signum)
+
+    before = {}
+    for each in signals.FORWARDED:
+        if signal.getsignal(each) != signal.SIG_IGN:
+            before[each] = signal.signal(each, handle)
+    try:
+        yield name
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _failed(what: str, error: Exception, status: int) -> int:

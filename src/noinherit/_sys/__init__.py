@@ -16,21 +16,24 @@ if TYPE_CHECKING:
         from .windows import backend as _backend
         from .windows import ends as _ends
         from .windows import loops as _loops
+        from .windows import signals as _signals
         from .windows import watch as _watch
     else:
         from .posix import backend as _backend
         from .posix import ends as _ends
         from .posix import loops as _loops
+        from .posix import signals as _signals
         from .posix import watch as _watch
 
     backend: api.Backend = _backend
     ends: api.Ends = _ends
     loops: api.Loops = _loops
+    signals: api.Signals = _signals
     watch: api.Watch = _watch
 
 
 def __getattr__(name: str) -> object:
-    if name not in ("backend", "ends", "loops", "watch"):
+    if name not in ("backend", "ends", "loops", "signals", "watch"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if sys.platform == "win32":
         wing = "windows"

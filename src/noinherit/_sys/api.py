@@ -5,6 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
+    import ctypes
     import subprocess
     from collections.abc import (
         Callable,
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from .._channel import Channel
     from .._descriptor import Descriptor
-    from .._handoff import Row
-    from .._plan import Entry
+    from .._entry import Entry, Key
 
+    # Key, number, kind and identity, as the manifest has them.
+    Row: TypeAlias = tuple[Key, int, str, str]
+    # Family, type, protocol and SOCKET.
+    Shared: TypeAlias = tuple[int, int, int, int]
     # Arguments, environment (None: this process's) and what is put on top of it.
     Words: TypeAlias = tuple[Any, "Mapping[Any, Any] | None", Mapping[str, str]]
     # The arguments of a call, by position and by keyword.
@@ -168,6 +171,15 @@ if TYPE_CHECKING:
         """What differs between POSIX systems beyond what can be probed."""
 
         NEEDS_ABSOLUTE_PROGRAM: bool
+        # As <spawn.h> has them; 0 for what there is not.
+        POSIX_SPAWN_SETPGROUP: int
+        POSIX_SPAWN_SETSIGDEF: int
+        POSIX_SPAWN_SETSID: int
+        POSIX_SPAWN_CLOEXEC_DEFAULT: int
+
+        @property
+        def flock(self) -> type[ctypes.Structure]:
+            """Return the class of a ``struct flock``."""
 
         def wait_for_exit(self, pid: int, timeout: float) -> bool | None:
             """See `Backend.wait_for_exit`."""
@@ -259,6 +271,15 @@ if TYPE_CHECKING:
         def makers(self) -> Iterator[Maker]:
             """Yield functions that can make a descriptor inheritable."""
 
+    class Signals(Protocol):
+        """What a program that waits for another does with signals: a module of this package."""
+
+        # Those that it passes on.
+        FORWARDED: tuple[int, ...]
+
+        def sent_by_terminal(self, signum: int) -> bool:
+            """Return whether the terminal or console has sent `signum` to the other, too."""
+
     class Loops(Protocol):
         """What asyncio needs to be told here: a module of this package."""
 
@@ -273,7 +294,7 @@ if TYPE_CHECKING:
         ) -> Callable[[], None]:
             """Have `loop` call `callback` when `process` has ended; return what forgets it."""
 
-        async def open_channel(
-            self, channel: Channel, limit: int
+        async def open_end(
+            self, end: End, limit: int
         ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-            """See `noinherit.aio.open_channel`."""
+            """Return streams that own a copy of `end`; see `noinherit.aio.open_channel`."""

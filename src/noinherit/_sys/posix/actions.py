@@ -1,38 +1,22 @@
-"""What a child does before it runs: file actions, by the best strategy here, and attributes."""
+"""What a child does with its descriptors before it runs, by the best strategy here."""
 
 from __future__ import annotations
 
 import functools
 import os
-import signal
 import sys
 
-from ... import _plan
+assert sys.platform != "win32"
+
 from ...exceptions import UnknownStrategyError
-from . import libc
+from . import libc, remap, system
+from .descriptors import inheritable, open_descriptors
+from .strings import variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
-
-assert sys.platform != "win32"
-
-# What the interpreter ignores and subprocess's restore_signals gives back to children.
-_RESTORED = libc.Opaque()
-libc.sigemptyset(_RESTORED)
-for _name in ("SIGPIPE", "SIGXFZ", "SIGXFSZ"):
-    if hasattr(signal, _name):
-        libc.sigaddset(_RESTORED, getattr(signal, _name))
-
-
-# What os.environ keeps, encoded already. A test's stand-in for os.environ does not come between, as
-# it does not for subprocess.
-variables: dict[bytes, bytes] = os.environb._data  # type: ignore[attr-defined]  # noqa: SLF001 -- the public ways iterate over it, and fail if it grows
-_HIGHEST = 2**31 - 1
-# Where nothing lists what is open, numbers are tried one after the other; containers may have no
-# limit to speak of.
-_LONGEST_SEARCH = 1 << 20
 
 
 class FileActions:
@@ -116,7 +100,7 @@ class CloexecDefault(Scan):
     name = "cloexec-default"
     exact = True
     guarantee = "the kernel closes all descriptors in the child that no action names."
-    flags = libc.POSIX_SPAWN_CLOEXEC_DEFAULT
+    flags = system.POSIX_SPAWN_CLOEXEC_DEFAULT
 
     @staticmethod
     def available() -> bool:
@@ -151,37 +135,6 @@ def strategy() -> type[FileActions]:
     raise UnknownStrategyError(name, tuple(kind.name for kind in STRATEGIES))
 
 
-class Attributes:
-    """Owner of one ``posix_spawnattr_t``."""
-
-    def __init__(
-        self, flags: int, restore_signals: bool, start_new_session: bool, process_group: int
-    ) -> None:
-        raw = libc.Opaque()
-        libc.posix_spawnattr_init(raw)
-        self.raw = raw
-        if restore_signals:
-            flags |= libc.POSIX_SPAWN_SETSIGDEF
-            libc.posix_spawnattr_setsigdefault(self.raw, _RESTORED)
-        if start_new_session:
-            flags |= libc.POSIX_SPAWN_SETSID
-        if process_group > _HIGHEST:
-            raise OverflowError("process_group is too large")  # C would take what fits
-        if process_group >= 0:
-            flags |= libc.POSIX_SPAWN_SETPGROUP
-            libc.posix_spawnattr_setpgroup(self.raw, process_group)
-        libc.posix_spawnattr_setflags(self.raw, flags)
-
-    def __del__(self, destroy: Any = libc.posix_spawnattr_destroy) -> None:
-        if hasattr(self, "raw"):
-            destroy(self.raw)
-
-
-# Children of one program tend to be alike. Whoever spawns keeps what it uses alive; libc only reads
-# it, so threads can share it.
-attributes = functools.lru_cache(maxsize=16)(Attributes)
-
-
 def compiled(
     kind: type[FileActions], table: Mapping[int, int], directory: bytes | None
 ) -> FileActions:
@@ -197,41 +150,5 @@ def _compiled(
     actions = kind()
     if directory is not None:
         actions.chdir(directory)
-    _plan.remap(dict(table), actions)
+    remap.remap(dict(table), actions)
     return actions
-
-
-def limit() -> int:
-    """Return the soft limit of open descriptors."""
-    limit = os.sysconf("SC_OPEN_MAX")
-    # Without any, the width of an int is the limit.
-    return min(limit, _HIGHEST) if limit >= 0 else _HIGHEST
-
-
-def inheritable(number: int) -> bool:
-    """Return whether `number` is open and would reach any child."""
-    try:
-        return os.get_inheritable(number)
-    except OSError:
-        return False
-
-
-def open_descriptors() -> set[int]:
-    """Return the numbers that are open in this process."""
-    try:
-        names = os.listdir("/dev/fd")
-    except OSError:
-        names = []
-    listed = {int(name) for name in names if name.isdigit()}
-    # FreeBSD without fdescfs mounted shows 0, 1 and 2 there and nothing else.
-    numbers = listed if listed - {0, 1, 2} else range(min(limit(), _LONGEST_SEARCH))
-    # What listed the others is closed again; to some systems, closing it anew is an error.
-    return set(filter(_is_open, numbers))
-
-
-def _is_open(number: int) -> bool:
-    try:
-        os.fstat(number)
-    except OSError:
-        return False
-    return True

@@ -9,11 +9,11 @@ import sys
 
 assert sys.platform != "win32"
 
-from ... import _handoff
 from ..._descriptor import Descriptor
+from ..._identity import kind_and_identity
 from .. import socket_facts
 from . import system
-from .actions import open_descriptors
+from .descriptors import kind_of, open_descriptors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,24 +35,18 @@ def audit(pid: int | None, only: Collection[int] | None = None) -> list[Descript
 
 
 def _look(number: int) -> Descriptor:
-    told = _handoff.record(number, number, number)
+    kind, identity = kind_and_identity(number)
     name = system.name_of(number)
-    facts = _socket_facts(number) if told.kind == "socket" else None
+    facts = _socket_facts(number) if kind == "socket" else None
     return Descriptor(
         number,
-        kind_of(told.kind, name),
+        kind_of(kind, name),
         name if facts is None else str(facts),
-        told.identity,
+        identity,
         os.get_inheritable(number),
         standard=number <= 2,
         socket=facts,
     )
-
-
-def kind_of(kind: str, name: str) -> str:
-    """Return `kind`, or what Linux calls a thing like ``anon_inode:[eventfd]``."""
-    what, _, which = name.partition(":")
-    return which.strip("[]") if kind == "other" and what == "anon_inode" else kind
 
 
 def _socket_facts(number: int) -> SocketFacts | None:

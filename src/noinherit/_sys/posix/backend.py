@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import functools
 import itertools
 import os
 import signal
@@ -14,20 +13,15 @@ import sys
 
 assert sys.platform != "win32"
 
-from ... import _handoff, _plan
+from ..._entry import descriptor, shown
+from ..._identity import kind_and_identity
 from ...exceptions import ClosedDescriptorError
 from ..api import Description, Held
 from . import libc, locks, system
-from .actions import (
-    STRATEGIES,
-    attributes,
-    compiled,
-    inheritable,
-    limit,
-    open_descriptors,
-    strategy,
-    variables,
-)
+from .actions import STRATEGIES, compiled, strategy
+from .attributes import attributes
+from .descriptors import inheritable, limit, open_descriptors
+from .strings import arguments, c_strings, environment, reject_nul
 
 __all__ = [
     "NUMBER_FORMAT",
@@ -54,18 +48,17 @@ __all__ = [
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Any, TypeAlias
+    from typing import Any
 
     from ..._descriptor import Descriptor
-    from ..api import Words
+    from ..._entry import Entry
+    from ..api import Row, Words
 
-    Strings: TypeAlias = ctypes.Array[ctypes.c_char_p]
 
-
-def hold(entries: Sequence[_plan.Entry], copies: list[int]) -> list[Held]:
+def hold(entries: Sequence[Entry], copies: list[int]) -> list[Held]:
     """Copy every descriptor, so that no other thread can put another in its place.
 
-    The copies sit above the numbers that `_plan.remap` writes first, which saves it from moving
+    The copies sit above the numbers that `remap` writes first, which saves it from moving
     them out of the way. What has record locks is held by its own number: when any descriptor of a
     file is closed, this process's locks on it are gone (:manpage:`fcntl_locking(2)`).
     """
@@ -74,7 +67,7 @@ def hold(entries: Sequence[_plan.Entry], copies: list[int]) -> list[Held]:
     copied: list[int] = []  # which of them
     numbers: list[int] = []
     for index, entry in enumerate(entries):
-        number = _plan.descriptor(entry.value, entry.key)
+        number = descriptor(entry.value, entry.key)
         held.append(Held(entry, number))
         if not locks.may_be_locked(number):
             copied.append(index)
@@ -86,7 +79,7 @@ def hold(entries: Sequence[_plan.Entry], copies: list[int]) -> list[Held]:
     except OSError as error:
         if error.errno == errno.EBADF:
             closed = entries[copied[len(copies)]]
-            raise ClosedDescriptorError(closed.key, _plan.shown(closed.value)) from None
+            raise ClosedDescriptorError(closed.key, shown(closed.value)) from None
         raise
     for index, copy in zip(copied, copies, strict=True):
         held[index].copy = copy
@@ -110,9 +103,9 @@ def has_number(value: Any) -> bool:
     return True
 
 
-def row(held: Held) -> _handoff.Row:
+def row(held: Held) -> Row:
     """Return what the manifest tells the child about `held`."""
-    return held.key, held.number, *_handoff.kind_and_identity(held.copy)
+    return held.key, held.number, *kind_and_identity(held.copy)
 
 
 def needs_standard_engine(options: Mapping[str, Any]) -> str | None:
@@ -122,7 +115,7 @@ def needs_standard_engine(options: Mapping[str, Any]) -> str | None:
             return name
     if options.get("umask", -1) >= 0:
         return "umask"
-    if options.get("start_new_session") and not libc.POSIX_SPAWN_SETSID:
+    if options.get("start_new_session") and not system.POSIX_SPAWN_SETSID:
         return "start_new_session"
     if options.get("cwd") is not None and libc.posix_spawn_file_actions_addchdir_np is None:
         return "cwd"
@@ -158,15 +151,15 @@ def spawn(
 ) -> tuple[int, Any]:
     """Start the child by :manpage:`posix_spawn(3)`."""
     args, env, added_env = words()
-    args = _arguments(args, executable, shell)
+    args = arguments(args, executable, shell)
     if executable is None:
         executable = args[0]
     sys.audit("subprocess.Popen", executable, args, cwd, env)
     encoded = list(map(os.fsencode, args))
-    program = encoded[0] if executable is args[0] else _string(os.fsencode(executable))
-    argv = _strings(encoded)
-    envp = _environment(env, added_env)
-    directory = None if cwd is None else _string(os.fsencode(cwd))
+    program = encoded[0] if executable is args[0] else reject_nul(os.fsencode(executable))
+    argv = c_strings(encoded)
+    envp = environment(env, added_env)
+    directory = None if cwd is None else reject_nul(os.fsencode(cwd))
     table = dict(streams)
     for each in held:
         table[each.number] = each.copy
@@ -213,86 +206,6 @@ def _why_not(path: bytes) -> int:
             raise  # it is a signal handler's
         return error.errno
     return 0
-
-
-def _arguments(args: Any, executable: Any, shell: bool) -> list[Any]:
-    if not isinstance(args, (list, tuple)):
-        if shell and not isinstance(args, (str, bytes)):
-            raise TypeError("path-like args is not allowed when shell is true")
-        args = [args]
-    if shell:
-        args = [executable or "/bin/sh", "-c", *args]
-    return list(args)
-
-
-def _string(text: bytes) -> bytes:
-    # C would end it there, and run something else than what was asked for.
-    if 0 in text:  # a number is found at once; looking for b"\0" first makes an exception of it
-        raise ValueError("embedded null byte")
-    return text
-
-
-def _strings(texts: Sequence[bytes]) -> Strings:
-    _string(b"".join(texts))
-    return _array(len(texts) + 1)(*texts)
-
-
-@functools.lru_cache(maxsize=64)
-def _array(length: int) -> type[Strings]:
-    # ctypes forgets a type that nobody uses, and making one takes longer than filling it.
-    return ctypes.c_char_p * length
-
-
-def _environment(env: Mapping[Any, Any] | None, added: Mapping[str, str]) -> Strings:
-    if env is not None:
-        encoded = {
-            os.fsencode(name): os.fsencode(value) for name, value in [*env.items(), *added.items()]
-        }
-        if any(b"=" in name for name in encoded):
-            raise ValueError("illegal environment variable name")
-        return _strings(_joined(encoded))
-    global _latest  # noqa: PLW0603 -- read and replaced in one step each, so threads can share it
-    own = _latest
-    if own.variables != variables:
-        _latest = own = _Own()
-    return _extended(own, tuple(added.items())) if added else own.strings
-
-
-def _joined(pairs: Mapping[bytes, bytes]) -> list[bytes]:
-    return [name + b"=" + value for name, value in pairs.items()]
-
-
-class _Own:
-    """Owner of C's strings for this process's variables, as they were when it was made."""
-
-    __slots__ = ("strings", "variables")
-
-    def __init__(self) -> None:
-        # Not libc's own array: another thread's os.environ[...] = moves and frees it meanwhile. A
-        # copy is made in one step.
-        self.variables = variables.copy()
-        self.strings = _strings(_joined(self.variables))
-
-
-# The environment is hardly ever changed between two spawns.
-_latest = _Own()
-
-
-# The same descriptors make the same manifest.
-@functools.lru_cache(maxsize=16)
-def _extended(own: _Own, added: tuple[tuple[str, str], ...]) -> Strings:
-    """Return the strings of `own` and `added`, mostly without converting each of `own` again."""
-    more = {os.fsencode(name): os.fsencode(value) for name, value in added}
-    if not own.variables.keys().isdisjoint(more):
-        return _strings(_joined({**own.variables, **more}))
-    texts = _joined(more)
-    _string(b"".join(texts))
-    end = len(own.strings) - 1
-    made = _array(end + len(texts) + 1)()
-    ctypes.memmove(made, own.strings, ctypes.sizeof(own.strings))
-    made[end:-1] = [*texts]
-    made.owner = own.strings  # type: ignore[attr-defined]  # what the copied pointers point to lives as long
-    return made
 
 
 def _candidates(program: bytes, cwd: bytes | None, env: Mapping[Any, Any] | None) -> list[bytes]:
@@ -344,17 +257,17 @@ def wait_for_exit(pid: int, timeout: float) -> bool | None:
 
 def set_inheritable(obj: Any, inheritable: bool) -> None:
     """Set the flag of a descriptor."""
-    os.set_inheritable(_plan.descriptor(obj), inheritable)
+    os.set_inheritable(descriptor(obj), inheritable)
 
 
 def get_inheritable(obj: Any) -> bool:
     """Return the flag of a descriptor."""
-    return os.get_inheritable(_plan.descriptor(obj))
+    return os.get_inheritable(descriptor(obj))
 
 
 def set_noinherit_all(keep: Iterable[Any]) -> None:
     """Make everything open above 2, but `keep`, non-inheritable."""
-    kept = set(map(_plan.descriptor, keep))
+    kept = set(map(descriptor, keep))
     first = 3
     for number in [*sorted(number for number in kept if number > 2), 2**32 - 1]:
         # An empty range is an error to the kernel.
@@ -392,7 +305,7 @@ def describe() -> Description:
             "change directory in posix_spawn": (
                 libc.posix_spawn_file_actions_addchdir_np is not None
             ),
-            "start a session in posix_spawn": bool(libc.POSIX_SPAWN_SETSID),
+            "start a session in posix_spawn": bool(system.POSIX_SPAWN_SETSID),
             "wait for a child without polling": system.wait_for_exit(os.getpid(), 0) is False,
             "mark all descriptors at once": system.set_noinherit_range(2**31, 2**31),
         },

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import select
 import sys
 import time
+from ctypes import c_int, c_int64, c_short
 
 from ...exceptions import AuditUnsupportedError
 
@@ -17,8 +19,25 @@ if TYPE_CHECKING:
 assert sys.platform not in ("linux", "win32")
 
 NEEDS_ABSOLUTE_PROGRAM = False
+# <spawn.h>
+POSIX_SPAWN_SETPGROUP = 0x02
+POSIX_SPAWN_SETSIGDEF = 0x10
+POSIX_SPAWN_SETSID = 0  # posix_spawn cannot start a session
+POSIX_SPAWN_CLOEXEC_DEFAULT = 0
 # What kevent(2) takes is a timespec; some systems refuse a large one.
 _LONGEST_WAIT = 86_400.0
+
+
+class flock(ctypes.Structure):  # noqa: N801 -- C's name
+    """<fcntl.h>; FreeBSD has l_sysid behind, for which fcntl.fcntl's buffer has room."""
+
+    _fields_ = (
+        ("l_start", c_int64),
+        ("l_len", c_int64),
+        ("l_pid", c_int),
+        ("l_type", c_short),
+        ("l_whence", c_short),
+    )
 
 
 def wait_for_exit(pid: int, timeout: float) -> bool | None:

@@ -9,12 +9,17 @@ assert sys.platform == "darwin"
 import fcntl
 import os
 
-from .bsd import audit_other, exit_event, set_noinherit_range, wait_for_exit
+from .bsd import audit_other, exit_event, flock, set_noinherit_range, wait_for_exit
 
 __all__ = [
     "NEEDS_ABSOLUTE_PROGRAM",
+    "POSIX_SPAWN_CLOEXEC_DEFAULT",
+    "POSIX_SPAWN_SETPGROUP",
+    "POSIX_SPAWN_SETSID",
+    "POSIX_SPAWN_SETSIGDEF",
     "audit_other",
     "exit_event",
+    "flock",
     "name_of",
     "set_noinherit_range",
     "wait_for_exit",
@@ -23,6 +28,11 @@ __all__ = [
 # posix_spawn with a change of directory and a relative program can start it and yet report that
 # there is none (Rust's standard library avoids it, too).
 NEEDS_ABSOLUTE_PROGRAM = True
+# <sys/spawn.h>
+POSIX_SPAWN_SETPGROUP = 0x02
+POSIX_SPAWN_SETSIGDEF = 0x04
+POSIX_SPAWN_SETSID = 0x400
+POSIX_SPAWN_CLOEXEC_DEFAULT = 0x4000
 _F_GETPATH = 50  # <sys/fcntl.h>
 _MAXPATHLEN = 1024
 

@@ -28,13 +28,6 @@ _blocking = ctypes.CDLL(None, use_errno=True)
 # glibc and musl, a pointer or less in the BSDs and macOS. All fit in this, suitably aligned.
 Opaque = c_uint64 * 64
 
-POSIX_SPAWN_SETPGROUP = 0x02
-POSIX_SPAWN_SETSIGDEF = 0x04 if sys.platform in ("linux", "darwin") else 0x10
-# 0 where there is none: the BSDs cannot start a session in posix_spawn.
-POSIX_SPAWN_SETSID = {"linux": 0x80, "darwin": 0x400}.get(sys.platform, 0)
-POSIX_SPAWN_CLOEXEC_DEFAULT = 0x4000  # macOS
-CLOSE_RANGE_CLOEXEC = 0x4  # Linux 5.11
-
 
 def _returned_errno(result: int, function: Any, arguments: tuple[Any, ...]) -> int:
     # The posix_spawn family returns its errno instead of setting it.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import select
 import sys
 import time
+from ctypes import c_int, c_int64, c_short
 
 from . import libc
 
@@ -19,8 +21,26 @@ if TYPE_CHECKING:
 assert sys.platform == "linux"
 
 NEEDS_ABSOLUTE_PROGRAM = False
+# <spawn.h>
+POSIX_SPAWN_SETPGROUP = 0x02
+POSIX_SPAWN_SETSIGDEF = 0x04
+POSIX_SPAWN_SETSID = 0x80
+POSIX_SPAWN_CLOEXEC_DEFAULT = 0
+CLOSE_RANGE_CLOEXEC = 0x4  # <linux/close_range.h>; Linux 5.11
 # poll(2) takes an int of milliseconds.
 _LONGEST_POLL = 86_400.0
+
+
+class flock(ctypes.Structure):  # noqa: N801 -- C's name
+    """<fcntl.h>."""
+
+    _fields_ = (
+        ("l_type", c_short),
+        ("l_whence", c_short),
+        ("l_start", c_int64),
+        ("l_len", c_int64),
+        ("l_pid", c_int),
+    )
 
 
 def wait_for_exit(pid: int, timeout: float) -> bool | None:
@@ -70,7 +90,7 @@ def set_noinherit_range(first: int, last: int) -> bool:
     if libc.close_range is None:
         return False
     try:
-        libc.close_range(first, last, libc.CLOSE_RANGE_CLOEXEC)
+        libc.close_range(first, last, CLOSE_RANGE_CLOEXEC)
     except OSError:  # ENOSYS, EINVAL for the flag, EPERM: whichever it is, walking works
         return False
     return True

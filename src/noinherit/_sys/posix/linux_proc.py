@@ -12,9 +12,9 @@ import sys
 
 assert sys.platform == "linux"
 
-from ... import _handoff
 from ..._descriptor import Descriptor, SocketFacts
-from .audit import kind_of
+from ..._identity import kind_and_identity
+from .descriptors import kind_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,19 +49,19 @@ def audit(pid: int) -> list[Descriptor]:
         # It, or all of the process, may be gone by now.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             path = f"/proc/{pid}/fd/{number}"
-            told = _handoff.record(number, number, path)
+            kind, identity = kind_and_identity(path)
             name = os.readlink(path)
             facts = None
-            if told.kind == "socket":
+            if kind == "socket":
                 if sockets is None:
                     sockets = dict(_sockets(pid))
                 facts = sockets.get(name) or _unbound(path)
             found.append(
                 Descriptor(
                     number,
-                    kind_of(told.kind, name),
+                    kind_of(kind, name),
                     name if facts is None else str(facts),
-                    told.identity,
+                    identity,
                     not _flags(pid, number) & os.O_CLOEXEC,
                     standard=number <= 2,
                     socket=facts,

@@ -6,14 +6,14 @@ import errno
 import fcntl
 import os
 import stat
-import struct
 import sys
 
 assert sys.platform != "win32"
 
-# Any record lock would be in its way. The system's struct flock, padded as C does.
-_A_LOCK_OF_ALL = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-_NO_LOCK = struct.pack("h", fcntl.F_UNLCK)
+from . import system
+
+# Any record lock would be in its way.
+_A_LOCK_OF_ALL = bytes(system.flock(l_type=fcntl.F_WRLCK, l_whence=os.SEEK_SET))
 
 
 def may_be_locked(number: int) -> bool:
@@ -23,8 +23,8 @@ def may_be_locked(number: int) -> bool:
     """
     if hasattr(fcntl, "F_OFD_GETLK"):
         try:
-            told = fcntl.fcntl(number, fcntl.F_OFD_GETLK, _A_LOCK_OF_ALL)
-            return not told.startswith(_NO_LOCK)
+            found = fcntl.fcntl(number, fcntl.F_OFD_GETLK, _A_LOCK_OF_ALL)
+            return bool(system.flock.from_buffer_copy(found).l_type != fcntl.F_UNLCK)
         except OSError as error:
             if error.errno is None:
                 raise  # it is a signal handler's

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from ..._channel import Channel
+    from ..api import End
 
-__all__ = ["open_channel", "pipe", "when_ended"]
+__all__ = ["open_end", "pipe", "when_ended"]
 
 
 def pipe(*, to_child: bool) -> tuple[Any, Any]:
@@ -58,15 +58,11 @@ def when_ended(
     return forget
 
 
-async def open_channel(
-    channel: Channel, limit: int
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Return streams that own the socket of `channel`."""
-    end = socket.socket(fileno=os.dup(channel.fileno()))
+async def open_end(end: End, limit: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return streams that own a copy of `end`, a socket."""
+    copy = socket.socket(fileno=os.dup(end.fileno()))
     try:
-        streams = await asyncio.open_connection(sock=end, limit=limit)
+        return await asyncio.open_connection(sock=copy, limit=limit)
     except BaseException:
-        end.close()
+        copy.close()
         raise
-    channel.close()
-    return streams

@@ -11,7 +11,7 @@ import sys
 assert sys.platform != "win32"
 
 from . import audit
-from .actions import open_descriptors
+from .descriptors import open_descriptors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import socket
 import sys
 import threading
 
-from ... import _handoff
 from ..._descriptor import Descriptor, SocketFacts
+from ..._identity import kind_and_identity
 from .. import socket_facts
 from . import structs
 
@@ -167,8 +167,8 @@ def _inspect(handle: int, own: int | None) -> _Seen:
         # What waits is asked by ctypes first: open_osfhandle, which asks it, too, keeps the GIL.
         kind = KINDS.get(k32.GetFileType(handle), "other")
         if kind == "file":
-            told = _told(handle)
-            return _Seen(told.kind, _path(handle), told.identity)
+            kind, identity = _kind_and_identity(handle)
+            return _Seen(kind, _path(handle), identity)
     name = _queried(handle, structs.ObjectNameInformation)
     if kind == "pipe" and not name.startswith(_PIPES):
         facts = None if own is None else _socket_facts(own)
@@ -177,11 +177,11 @@ def _inspect(handle: int, own: int | None) -> _Seen:
     return _Seen(kind or "other", name)
 
 
-def _told(handle: int) -> _handoff.Record:
+def _kind_and_identity(handle: int) -> tuple[str, str]:
     """Return what os.fstat tells of a file or a directory."""
     fd = msvcrt.open_osfhandle(duplicate(handle), 0)
     try:
-        return _handoff.record(fd, fd, fd)
+        return kind_and_identity(fd)
     finally:
         os.close(fd)
 

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 
-from ... import _handoff, _plan
+from ..._entry import Handle, shown
 from ...exceptions import (
     ClosedDescriptorError,
     UnknownStrategyError,
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..._descriptor import Descriptor
-    from ..api import Words
+    from ..._entry import Entry
+    from ..api import Row, Words
     from .create_process import Attributes
 
 assert sys.platform == "win32"
@@ -97,7 +98,7 @@ def limit() -> int:
     return _LIMIT
 
 
-def hold(entries: Sequence[_plan.Entry], copies: list[int]) -> list[Held]:
+def hold(entries: Sequence[Entry], copies: list[int]) -> list[Held]:
     """Copy every handle, so that no other thread can put another in its place."""
     held: list[Held] = []
     for entry in entries:
@@ -111,7 +112,7 @@ def hold(entries: Sequence[_plan.Entry], copies: list[int]) -> list[Held]:
             copies.append(duplicate(handle_of(entry.value, entry.key)))
         except OSError as error:
             if error.winerror == structs.ERROR_INVALID_HANDLE:
-                raise ClosedDescriptorError(entry.key, _plan.shown(entry.value)) from None
+                raise ClosedDescriptorError(entry.key, shown(entry.value)) from None
             raise
         held.append(Held(entry, copies[-1]))
     return held
@@ -128,7 +129,7 @@ def has_number(value: Any) -> bool:
     return not is_socket(value)
 
 
-def row(held: Held) -> _handoff.Row:
+def row(held: Held) -> Row:
     """Return what the manifest tells the child about `held`."""
     if isinstance(held, HeldSocket):
         return held.key, held.number, "socket", held.address
@@ -138,16 +139,16 @@ def row(held: Held) -> _handoff.Row:
 
 def check_stream(name: str, value: Any) -> None:
     """Refuse a socket, and a raw handle but in `fds`."""
-    if isinstance(value, _plan.Handle) and not name.startswith("fds"):
+    if isinstance(value, Handle) and not name.startswith("fds"):
         # Popen would take it for a descriptor's number.
         reason = "a raw handle is no stream; msvcrt.open_osfhandle() makes a descriptor of it"
-        raise UnsupportedOptionError(name, _plan.shown(value), reason)
+        raise UnsupportedOptionError(name, shown(value), reason)
     if is_socket(value):
         reason = (
             "no standard stream on Windows, where layered service providers lose sockets that "
             "are inherited; noinherit.socketpair() makes a channel that can be one"
         )
-        raise UnsupportedOptionError(name, _plan.shown(value), reason)
+        raise UnsupportedOptionError(name, shown(value), reason)
 
 
 def needs_standard_engine(options: Mapping[str, Any]) -> str | None:

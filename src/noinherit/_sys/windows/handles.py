@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 
-from ... import _plan
+from ..._entry import Handle, descriptor, shown
 from ...exceptions import ClosedDescriptorError, NotADescriptorError
 from . import structs
 
@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
+
+    from ..._entry import Key
 
 assert sys.platform == "win32"
 
@@ -34,20 +36,20 @@ _STD_HANDLES = (0xFFFFFFF6, 0xFFFFFFF5, 0xFFFFFFF4)  # STD_INPUT_HANDLE and on, 
 _INVALID_HANDLE_VALUE = ctypes.c_void_p(-1).value
 
 
-def handle_of(value: Any, key: _plan.Key | None = None) -> int:
+def handle_of(value: Any, key: Key | None = None) -> int:
     """Return the handle that `value` is or has."""
-    if isinstance(value, _plan.Handle):
+    if isinstance(value, Handle):
         # 0 is none, and small negatives stand for "the current process" and the like.
         if not 0 < value < 2**63:
-            raise NotADescriptorError(key, _plan.shown(value))
+            raise NotADescriptorError(key, shown(value))
         return int(value)
-    number = _plan.descriptor(value, key)
+    number = descriptor(value, key)
     try:
         handle = msvcrt.get_osfhandle(number)
     except OSError:
-        raise ClosedDescriptorError(key, _plan.shown(value)) from None
+        raise ClosedDescriptorError(key, shown(value)) from None
     if handle == -2:  # a standard stream of a program without a console
-        raise ClosedDescriptorError(key, _plan.shown(value))
+        raise ClosedDescriptorError(key, shown(value))
     return handle
 
 
@@ -89,21 +91,21 @@ def private_copy(handle: int | None) -> int:
 
 def set_inheritable(obj: Any, inheritable: bool) -> None:
     """Set the flag of a descriptor's, a socket's or a raw handle."""
-    if isinstance(obj, _plan.Handle) or is_socket(obj):
+    if isinstance(obj, Handle) or is_socket(obj):
         os.set_handle_inheritable(_raw(obj), inheritable)
     else:
-        os.set_inheritable(_plan.descriptor(obj), inheritable)
+        os.set_inheritable(descriptor(obj), inheritable)
 
 
 def get_inheritable(obj: Any) -> bool:
     """Return the flag of a descriptor's, a socket's or a raw handle."""
-    if isinstance(obj, _plan.Handle) or is_socket(obj):
+    if isinstance(obj, Handle) or is_socket(obj):
         return os.get_handle_inheritable(_raw(obj))
-    return os.get_inheritable(_plan.descriptor(obj))
+    return os.get_inheritable(descriptor(obj))
 
 
 def _raw(obj: Any) -> int:
-    return _plan.descriptor(obj) if is_socket(obj) else handle_of(obj)
+    return descriptor(obj) if is_socket(obj) else handle_of(obj)
 
 
 def set_noinherit_all(keep: Iterable[Any]) -> None:

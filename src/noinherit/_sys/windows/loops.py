@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from ..._channel import Channel
+    from ..api import End
 
-__all__ = ["open_channel", "pipe", "when_ended"]
+__all__ = ["open_end", "pipe", "when_ended"]
 
 assert sys.platform == "win32"
 
@@ -223,16 +223,13 @@ class _Duplex(asyncio.Transport, asyncio.Protocol):
         self.writing.close()
 
 
-async def open_channel(
-    channel: Channel, limit: int
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Return streams that own the pipe of `channel`."""
-    end = channel._end  # noqa: SLF001 -- the two are one
+async def open_end(end: End, limit: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return streams that own a copy of `end`, a pipe."""
     if not isinstance(end, OverlappedEnd):
         reason = "a child's end of a channel is synchronous on Windows; the event loop cannot wait"
-        raise UnsupportedOptionError("channel", repr(channel), reason)
+        raise UnsupportedOptionError("channel", f"<Channel {end.fileno()}>", reason)
     loop = asyncio.get_running_loop()
-    handle = _Handle(duplicate(msvcrt.get_osfhandle(channel.fileno())))
+    handle = _Handle(duplicate(msvcrt.get_osfhandle(end.fileno())))
     reading_half, writing_half = _Half(handle), _WritingHalf(handle)
     reader = asyncio.StreamReader(limit)
     reader.feed_data(end.ahead)
@@ -255,5 +252,4 @@ async def open_channel(
         raise
     writing_half.watching = False
     protocol.connection_made(transport)
-    channel.close()
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

@@ -13,7 +13,7 @@ import ctypes
 import os
 import sys
 
-from ... import _plan
+from ..._entry import descriptor
 from ..api import Held
 from . import structs
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
 
-    from ..._handoff import Shared
+    from ..._entry import Entry
+    from ..api import Shared
 
 __all__ = ["HeldSocket", "Letterbox", "is_socket", "open_letterbox"]
 
@@ -48,12 +49,12 @@ class HeldSocket(Held):
 
     __slots__ = ("address", "value")
 
-    def __init__(self, entry: _plan.Entry) -> None:
+    def __init__(self, entry: Entry) -> None:
         # There is no copy of ours: WSADuplicateSocketW makes inheritable ones, in any process
         # (python/cpython#102337).
         super().__init__(entry, 0)
         self.value = entry.value
-        _plan.descriptor(self.value, self.key)  # raises if it is closed
+        descriptor(self.value, self.key)  # raises if it is closed
         self.address = ""
 
 
@@ -74,7 +75,7 @@ class Letterbox:
 
     def fill(self, pid: int) -> None:
         """Make the sockets ready for the process `pid`."""
-        infos = [_shared(_plan.descriptor(each.value, each.key), pid) for each in self._sockets]
+        infos = [_shared(descriptor(each.value, each.key), pid) for each in self._sockets]
         _winapi.WriteFile(self._writer, self._token + _packed(pid) + b"".join(infos))
 
     def __enter__(self) -> Self:

@@ -1,0 +1,54 @@
+"""What a child is besides its descriptors: signals, session and process group."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+assert sys.platform != "win32"
+
+from . import libc, system
+
+# What the interpreter ignores and subprocess's restore_signals gives back to children.
+_RESTORED = libc.Opaque()
+libc.sigemptyset(_RESTORED)
+for _name in ("SIGPIPE", "SIGXFZ", "SIGXFSZ"):
+    if hasattr(signal, _name):
+        libc.sigaddset(_RESTORED, getattr(signal, _name))
+_HIGHEST = 2**31 - 1
+
+
+class Attributes:
+    """Owner of one ``posix_spawnattr_t``."""
+
+    def __init__(
+        self, flags: int, restore_signals: bool, start_new_session: bool, process_group: int
+    ) -> None:
+        raw = libc.Opaque()
+        libc.posix_spawnattr_init(raw)
+        self.raw = raw
+        if restore_signals:
+            flags |= system.POSIX_SPAWN_SETSIGDEF
+            libc.posix_spawnattr_setsigdefault(self.raw, _RESTORED)
+        if start_new_session:
+            flags |= system.POSIX_SPAWN_SETSID
+        if process_group > _HIGHEST:
+            raise OverflowError("process_group is too large")  # C would take what fits
+        if process_group >= 0:
+            flags |= system.POSIX_SPAWN_SETPGROUP
+            libc.posix_spawnattr_setpgroup(self.raw, process_group)
+        libc.posix_spawnattr_setflags(self.raw, flags)
+
+    def __del__(self, destroy: Any = libc.posix_spawnattr_destroy) -> None:
+        if hasattr(self, "raw"):
+            destroy(self.raw)
+
+
+# Children of one program tend to be alike. Whoever spawns keeps what it uses alive; libc only reads
+# it, so threads can share it.
+attributes = functools.lru_cache(maxsize=16)(Attributes)
