@@ -10,16 +10,16 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import noinherit
+from capabilities import needs_exit_event
 from noinherit import _process, aio, exceptions
 from probe import identity
-from support import CHEAP, PROBE, WINE, Witness
+from support import CHEAP, PROBE, Witness
 from test_lifeline import LAUNCHER, PYTHON
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def test_a_spawn_whose_streams_the_loop_refuses_leaves_no_child(
     run(main())
 
 
-@pytest.mark.parametrize("by", ["the loop", "a thread"])
+@pytest.mark.parametrize("by", [pytest.param("the loop", marks=needs_exit_event), "a thread"])
 def test_a_child_whose_end_cannot_be_learnt_is_not_left(
     run: Run[None], monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
@@ -270,6 +270,7 @@ def test_a_child_whose_end_cannot_be_learnt_is_not_left(
     run(main())  # a child that was left would be told of by ResourceWarning
 
 
+@needs_exit_event
 def test_no_thread_waits_for_a_child(run: Run[None]) -> None:
     async def main() -> None:
         before = threading.active_count()
@@ -338,41 +339,35 @@ def test_a_release_that_was_seen_stays_known(run: Run[None]) -> None:
     run(main())
 
 
-def longest_stall(spawn: Callable[[], Awaitable[Any]], count: int) -> float:
-    """Return for how long, at most, nothing else ran while `count` children were at it."""
+def test_children_asked_for_at_once_start_in_different_rounds_of_the_loop(
+    run: Run[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = 0
+    started_in: list[int] = []
+    start = _process.spawn_with
 
-    async def main() -> float:
-        stalls = []
+    def spawn(*args: Any, **options: Any) -> Any:
+        started_in.append(rounds)
+        return start(*args, **options)
 
-        async def tick() -> None:
-            last = time.perf_counter()
-            while True:
-                await asyncio.sleep(0)
-                now = time.perf_counter()
-                stalls.append(now - last)
-                last = now
+    async def count_rounds() -> None:
+        nonlocal rounds
+        while True:
+            await asyncio.sleep(0)
+            rounds += 1
 
-        async def one() -> None:
-            child = await spawn()
+    async def start_and_wait() -> None:
+        async with await aio.spawn_with(CHEAP) as child:
             await child.wait()
 
-        ticker = asyncio.ensure_future(tick())
-        await asyncio.gather(*(one() for _ in range(count)))
-        ticker.cancel()
-        return max(stalls)
+    async def main() -> None:
+        counter = asyncio.ensure_future(count_rounds())
+        await asyncio.gather(*(start_and_wait() for _ in range(20)))
+        counter.cancel()
 
-    return asyncio.run(main())
-
-
-@pytest.mark.skipif(WINE, reason="under Wine, 200 processes take minutes")
-def test_200_children_at_once_block_the_loop_one_at_a_time() -> None:
-    theirs: list[float] = []
-    ours: list[float] = []
-    # What else the machine does can only add to it.
-    while not ours or (min(ours) > 0.5 * min(theirs) and len(ours) < 6):
-        theirs.append(longest_stall(lambda: asyncio.create_subprocess_exec(*CHEAP), 200))
-        ours.append(longest_stall(lambda: aio.spawn_with(CHEAP), 200))
-    assert min(ours) <= 0.5 * min(theirs), (ours, theirs)
+    monkeypatch.setattr(_process, "spawn_with", spawn)
+    run(main())
+    assert len(set(started_in)) == 20
 
 
 def test_importing_noinherit_does_not_import_it() -> None:

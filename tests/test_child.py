@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capabilities import needs_fork, needs_program
 from noinherit import _handoff, exceptions, run_with
 from support import PRELUDE, child
 
@@ -116,7 +116,7 @@ class TestStaleAnnouncements:
             os.close(writer)
         assert done.stdout == "{}\n"
 
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs an exec that keeps descriptors")
+    @needs_fork  # elsewhere, exec keeps no descriptors
     def test_a_grandchild_with_something_else_there_ignores_it(self) -> None:
         reader, writer = os.pipe()
         try:
@@ -228,7 +228,7 @@ class TestManifest:
         assert "MalformedManifestError: NOINHERIT_FDS='nonsense': not JSON" in done.stderr
 
 
-@pytest.mark.skipif(shutil.which("sh") is None, reason="needs a shell that knows its own pid")
+@needs_program("sh")  # it knows its own pid
 class TestSystemdSocketActivation:
     # LISTEN_PID must be the child's own pid, which a shell can set: exec keeps it.
     SHELL = 'export LISTEN_PID=$$; exec "$0" -c "$1"'

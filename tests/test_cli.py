@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from capabilities import needs_fork
 from noinherit import _sys, exceptions, run_with, set_noinherit
 from noinherit._cli import audit, demo, doctor
 from noinherit._cli.main import main
@@ -265,7 +266,7 @@ class TestTrace:
         done = command("trace", "nosuch.py")
         assert (done.returncode, done.stderr) == (2, "noinherit: nosuch.py: no such file\n")
 
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="here, exec is a start like another")
+    @needs_fork  # elsewhere, exec is a start like another
     def test_a_program_that_becomes_another(self, tmp_path: Path) -> None:
         script = tmp_path / "exec.py"
         script.write_text(
@@ -277,7 +278,7 @@ class TestTrace:
         assert (done.returncode, done.stdout) == (0, "5\n")
         assert f"reached a child of os.exec: {script}:3, in <module>" in done.stderr
 
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    @needs_fork
     def test_fork_and_exec_are_one_start(self, tmp_path: Path) -> None:
         script = tmp_path / "spawn.py"
         script.write_text(

@@ -15,6 +15,7 @@ import pytest
 
 import leaks
 import noinherit
+from capabilities import needs_module
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.noinherit_exempt("they leak on purpose")
@@ -179,7 +180,7 @@ def test_exempt(pytester: pytest.Pytester) -> None:
     assert (status, "2 passed" in output) == (0, True)
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("xdist"), reason="needs pytest-xdist")
+@needs_module("xdist")
 def test_in_parallel(pytester: pytest.Pytester) -> None:
     status, output = run(pytester, PLANTED, "--noinherit=error", "-n2")
     assert status == 1

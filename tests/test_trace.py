@@ -17,6 +17,7 @@ import pytest
 
 import leaks
 import noinherit
+from capabilities import needs_closefrom_action, needs_posix_spawn
 from noinherit import _trace
 from noinherit._probe_child import probe_child
 from noinherit._sys import probe as own_probe
@@ -240,7 +241,7 @@ def test_what_is_listed_is_no_leak(stray: int, tmp_path: Path) -> None:
     assert (tracing.leaks, set(child.extra)) == ([], {number})
 
 
-@pytest.mark.skipif(not hasattr(os, "posix_spawn"), reason="needs file actions")
+@needs_posix_spawn
 class TestFileActions:
     def given(self, *actions: Any) -> tuple[set[int], set[int]]:
         with noinherit.trace() as tracing:
@@ -263,7 +264,7 @@ class TestFileActions:
         assert leaked == held - {other}
         assert stray in held
 
-    @pytest.mark.skipif(not hasattr(os, "POSIX_SPAWN_CLOSEFROM"), reason="needs Python 3.13")
+    @needs_closefrom_action
     def test_closefrom(self, stray: int) -> None:
         assert self.given((posix.POSIX_SPAWN_CLOSEFROM, 3)) == (set(), set())
 

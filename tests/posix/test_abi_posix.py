@@ -11,10 +11,10 @@ if sys.platform == "win32":
 assert sys.platform != "win32"
 
 import ctypes
-import shutil
 import subprocess
 from pathlib import Path
 
+from capabilities import needs_program
 from noinherit._sys.posix import libc, system
 from noinherit._sys.posix.actions import FileActions
 
@@ -48,7 +48,7 @@ int main(void) {
 """
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler (cc)")
+@needs_program("cc")
 def test_sizes_and_constants(tmp_path: Path) -> None:
     source = tmp_path / "abi.c"
     # close_range's flag is in a header that not every system has.

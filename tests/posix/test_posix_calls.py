@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from capabilities import needs_o_path
 from noinherit import Process, exceptions, install, run_with, spawn_with
 from noinherit._sys.posix import actions, libc, locks
 from noinherit._sys.posix import remap as remapping
@@ -172,7 +173,7 @@ class TestAnInterruptedSpawn:
         assert (held(), children()) == before
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs O_PATH")
+@needs_o_path
 def test_a_place_in_the_file_system_is_a_descriptor(tmp_path: Path, make_file: Make) -> None:
     make_file()
     for path in (tmp_path, tmp_path / "file0"):
@@ -206,7 +207,7 @@ def test_a_place_that_is_dead_does_not_end_the_search(monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "stat", stat)
     env = {"PATH": f"/dead:{os.environ['PATH']}"}
     assert run_with(["true"], env=env).returncode == 0
-    with pytest.raises(OSError, match="Transport endpoint"):
+    with pytest.raises(OSError, match=os.strerror(errno.ENOTCONN)):
         run_with(["true"], env={"PATH": "/dead"})
 
 
@@ -281,8 +282,9 @@ class TestNothingIsBuiltTwice:
 
     def test_and_what_nobody_uses_is_freed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         alive = 0
+        Strategy: Any = actions.strategy()  # noqa: N806 -- a class
 
-        class Counted(actions.FileActions):
+        class Counted(Strategy):  # type: ignore[misc]  # whichever this libc has
             def __init__(self) -> None:
                 nonlocal alive
                 alive += 1
@@ -295,6 +297,6 @@ class TestNothingIsBuiltTwice:
 
         for number in range(100):
             actions.compiled(Counted, {number: 3}, None)
-        assert alive == actions._compiled.cache_info().maxsize
+        assert alive == (actions._compiled.cache_info().maxsize if Counted.lasting else 0)
         actions._compiled.cache_clear()
         assert alive == 0

@@ -12,7 +12,6 @@ assert sys.platform != "win32"
 
 import contextlib
 import http.client
-import importlib.util
 import json
 import os
 import re
@@ -23,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from capabilities import needs_module
 from noinherit import audit
 from noinherit._cli import run
 from noinherit._sys.posix import signals
@@ -241,7 +241,7 @@ def app(environ, start_response):
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("gunicorn") is None, reason="needs gunicorn")
+@needs_module("gunicorn")
 def test_gunicorn(tmp_path: Path) -> None:
     (tmp_path / "application.py").write_text(APPLICATION)
     gunicorn = [sys.executable, "-m", "gunicorn", "--workers=2", "application:app"]

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
+from capabilities import needs_fork, needs_proc
 from noinherit import _plan, _sys, exceptions, run_with, spawn_with
 from probe import held, identity
 from support import CHEAP, HELPERS, PROBE, WINE, witness
 
 Make = Callable[[], int]
 KILL = 9  # signal.SIGKILL, which Windows does not have
-posix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits and fork")
 SPAWN_EVERYTHING = """
 import os, subprocess, sys
 sys.path.insert(0, sys.argv[1])
@@ -54,7 +54,7 @@ def python(script: str, **options: Any) -> str:
     return told
 
 
-@posix_only
+@needs_fork
 class TestLimits:
     def test_of_descriptors_at_every_step(self) -> None:
         told = python(
@@ -78,7 +78,7 @@ class TestLimits:
         # 5 is out of range, then a pipe or a copy is one too many, then there is room for all.
         assert told.split() == ["refused", "EMFILE", "0"]
 
-    @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+    @needs_proc
     def test_of_memory(self) -> None:
         told = python(
             "import ctypes, errno, gc, resource\n"
@@ -103,7 +103,7 @@ class TestLimits:
         assert outcomes > {"0"}  # some were refused
         assert outcomes <= {"0", "ENOMEM", "EAGAIN", "MemoryError", "RuntimeError", "127"}
 
-    @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+    @needs_proc
     def test_of_processes_after_some_children(self) -> None:
         # The limit counts a user's processes and does not bind root: a user that has none.
         told = python(
@@ -128,8 +128,8 @@ class TestAChildThatIsKilled:
                 child.kill()
             assert child.returncode
 
-    @posix_only
-    @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+    @needs_fork
+    @needs_proc
     def test_while_it_is_started(self, make_file: Make) -> None:
         stop = threading.Event()
         mine = f"/proc/{os.getpid()}/task"
@@ -160,7 +160,7 @@ class TestAChildThatIsKilled:
         assert held() == before
 
 
-@posix_only
+@needs_fork
 class TestStandardStreamsThatAreClosed:
     @pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1], [0, 1, 2]])
     def test_in_the_parent(self, closed: list[int], tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ class TestADescriptorThatAnotherThreadCloses:
             os.close(victim)
 
 
-@posix_only
+@needs_fork
 class TestFork:
     def test_of_the_parent_while_threads_spawn(self) -> None:
         told = python(
