@@ -171,7 +171,7 @@ class TestManifest:
         )
     )
     def test_is_read_as_it_was_written(self, rows: list[tuple[Any, int, str, str]]) -> None:
-        text = _handoff.encode(rows)
+        text = _handoff.encode([_handoff.Record(*row) for row in rows])
         assert text.isascii()
         assert "\0" not in text
         assert [(r.key, r.number, r.kind, r.identity) for r in _handoff.decode(text)] == rows

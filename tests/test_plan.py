@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from noinherit import exceptions, fd_arg
 from noinherit._entry import descriptor
-from noinherit._plan import LIFELINE, check_references, plan, private
+from noinherit._plan import LIFELINE, check_references, plan, private_entry
 from noinherit._sys.posix.remap import remap
 
 LIMIT = 100
@@ -219,12 +219,12 @@ class TestLifeline:
                 return own
 
         entries = plan(dict.fromkeys(taken, 0), limit=LIMIT)
-        assert private(LIFELINE, Open(), entries, LIMIT).number == number
+        assert private_entry(LIFELINE, Open(), entries, LIMIT).number == number
 
     def test_has_none_where_all_are_taken(self) -> None:
         entries = plan(dict.fromkeys(range(3, LIMIT), 0), limit=LIMIT)
         with tempfile.TemporaryFile() as file, pytest.raises(exceptions.NumberOutOfRangeError):
-            private(LIFELINE, file, entries, LIMIT)
+            private_entry(LIFELINE, file, entries, LIMIT)
 
 
 def test_an_environment_that_is_none() -> None:

@@ -206,7 +206,8 @@ class TestStaleAnnouncements:
         with socket.socket() as sock:
             seen = child(script, {"a": sock}).stdout
         # Where all is passed on, a socket on POSIX is, too.
-        assert seen == ("{}\n" if close_fds or WINDOWS else "{'a': <InheritedFd 'a': socket 3>}\n")
+        passed_on = not close_fds and not WINDOWS
+        assert seen.startswith("{'a': <InheritedFd 'a': socket " if passed_on else "{}\n")
 
     @pytest.mark.parametrize(
         "address",

@@ -17,14 +17,18 @@ if TYPE_CHECKING:
 
 
 class Entry:
-    """One line of the plan: the child has `value`'s descriptor under `number`."""
+    """One line of the plan: the child has `value`'s descriptor under `number`.
 
-    __slots__ = ("key", "number", "value")
+    A number that is not `fixed`, since the caller gave a name only, may still become another.
+    """
 
-    def __init__(self, key: Key, number: int, value: int | HasFileno) -> None:
+    __slots__ = ("fixed", "key", "number", "value")
+
+    def __init__(self, key: Key, number: int, value: int | HasFileno, *, fixed: bool) -> None:
         self.key = key
         self.number = number
         self.value = value
+        self.fixed = fixed
 
 
 class Handle(int):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ._entry import Key
-    from ._sys.api import Row, Shared
+    from ._sys.api import Described, Shared
 
 VARIABLE = "NOINHERIT_FDS"
 _VERSION = 1
@@ -50,14 +50,14 @@ def _quoting() -> Callable[[str], str]:
     return json.encoder.encode_basestring_ascii
 
 
-def encode(rows: Iterable[Row]) -> str:
-    """Return the manifest of `rows`."""
+def encode(described: Iterable[Described]) -> str:
+    """Return the manifest of `described`."""
     quoted = _quoting()
     # An encoder that takes anything takes three times as long for one of them.
     texts = [
-        f"[{key if isinstance(key, int) else quoted(key)},{number},"
-        f"{quoted(kind)},{quoted(identity)}]"
-        for key, number, kind, identity in rows
+        f"[{each.key if isinstance(each.key, int) else quoted(each.key)},{each.number},"
+        f"{quoted(each.kind)},{quoted(each.identity)}]"
+        for each in described
     ]
     return f'{{"v":{_VERSION},"fds":[{",".join(texts)}]}}'
 

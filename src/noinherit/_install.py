@@ -66,7 +66,7 @@ def _replace(popen: Any, undo: contextlib.ExitStack) -> None:
         if type(self) is popen:
             self.__class__ = Process
             self.__init__(*args, **options)
-        elif isinstance(self, Process) and not self._planned:
+        elif isinstance(self, Process) and self._launch is None:
             Process.__init__(self, *args, **options)
         else:
             made_by_name(self, *args, **options)

@@ -84,7 +84,7 @@ def plan(
     entries: list[Entry] = []
     names: list[tuple[str, Any]] = []
 
-    def claim(key: Key, number: int, value: Any) -> None:
+    def claim(key: Key, number: int, value: Any, *, fixed: bool = True) -> None:
         if not 0 <= number < limit:
             raise NumberOutOfRangeError(key, shown(value), limit)
         if number in claims:
@@ -92,7 +92,7 @@ def plan(
             claimant = f"{STREAMS[number]}=" if other is None else f"fds[{other!r}]"
             raise NumberTakenError(key, shown(value), number, claimant)
         claims[number] = key
-        entries.append(Entry(key, number, value))
+        entries.append(Entry(key, number, value, fixed=fixed))
 
     if isinstance(fds, (dict, Mapping)):  # an abstract class takes longer to tell
         for key, value in fds.items():
@@ -120,11 +120,11 @@ def plan(
     for name, value in names:
         while free in claims:
             free += 1
-        claim(name, free, value)
+        claim(name, free, value, fixed=False)
     return entries
 
 
-def private(key: Key, value: HasFileno, entries: Iterable[Entry], limit: int) -> Entry:
+def private_entry(key: Key, value: HasFileno, entries: Iterable[Entry], limit: int) -> Entry:
     """Return an entry beside `entries` under a `PRIVATE` key: at its own number if that is free."""
     taken = {entry.number for entry in entries}
     number = descriptor(value)
@@ -132,28 +132,16 @@ def private(key: Key, value: HasFileno, entries: Iterable[Entry], limit: int) ->
         number = next(free for free in itertools.count(3) if free not in taken)
     if number >= limit:
         raise NumberOutOfRangeError(key, shown(value), limit)
-    return Entry(key, number, value)
+    return Entry(key, number, value, fixed=False)
 
 
-def merged(entries: list[Entry]) -> bool:
+def merge_stderr(entries: list[Entry]) -> bool:
     """Make standard error what `entries` have as standard output; return whether they have one."""
     for entry in entries:
         if entry.number == 1:
-            entries.append(Entry(MERGED, 2, entry.value))
+            entries.append(Entry(MERGED, 2, entry.value, fixed=True))
             return True
     return False
-
-
-def check_unmoved(entries: Iterable[Entry], option: str, value: object) -> None:
-    """Raise `UnsupportedOptionError` for `option` if one of `entries` gets another number."""
-    for entry in entries:
-        if entry.number != descriptor(entry.value, entry.key):
-            raise UnsupportedOptionError(
-                option,
-                shown(value),
-                "takes the standard library's engine here, which cannot renumber descriptors; "
-                f"fds[{entry.key!r}] would have to be {entry.number} in this process, too",
-            )
 
 
 def check_references(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 
-from . import _handoff, _plan, _sys
-from ._entry import descriptor
+from . import _sys
+from ._launch import Launch, Start
 from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any, AnyStr, Literal, TypeAlias, overload
 
-    from . import _listen
-    from ._entry import Entry, Key
+    from . import _plan
+    from ._entry import Key
     from ._lifeline import Lifeline
-    from ._sys.api import Held, Words
 
     _Word: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes] | _plan.FdArg
     Args: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Sequence[_Word]
@@ -42,11 +41,8 @@ class Process(_Popen["AnyStr"]):
     can be done with a `Popen` can be done with it.
     """
 
-    _planned = False  # until __init__ has run, which a derived class may have gone around
-    _held: Sequence[Held] = ()
+    _launch: Launch | None = None  # until __init__ runs; a subclass may bypass it
     _lifeline: Lifeline | None = None
-    _standard_engine: str | None = None
-    _trampoline: _listen.Trampoline | None = None
 
     def __init__(
         self,
@@ -73,67 +69,36 @@ class Process(_Popen["AnyStr"]):
         listen_fds: Iterable[Key] = (),
         **options: Any,
     ) -> None:
-        backend = _sys.backend
         if not isinstance(args, (list, tuple, str, bytes, os.PathLike)):
             args = list(args)
         pass_fds = tuple(pass_fds)
-        listen_fds = tuple(listen_fds)
-        redirected = {n: to for n, to in enumerate((stdin, stdout, stderr)) if to is not None}
-        entries: list[Entry] = []
-        if fds != () or pass_fds:
-            entries = _plan.plan(
-                fds,
-                first=listen_fds,
-                pass_fds=pass_fds,
-                redirected=redirected,
-                limit=backend.limit(),
-            )
-        if listen_fds:
-            from . import _listen  # noqa: PLC0415 -- few need it, and import noinherit is to be cheap
-
-            _listen.check(listen_fds, entries)
-        _plan.check_references(args, env, entries, backend.has_number)
-        for number, stream in redirected.items():
-            backend.check_stream(_plan.STREAMS[number], stream)
-            if not isinstance(stream, int):
-                descriptor(stream)  # Popen takes a closed socket's -1 for PIPE
-        considered = {
-            "preexec_fn": preexec_fn,
-            "cwd": cwd,
-            "start_new_session": start_new_session,
-            **options,
-        }
-        self._standard_engine = engine_for = backend.needs_standard_engine(considered)
-        # Popen would take this process's standard output.
-        if stderr == subprocess.STDOUT and stdout is engine_for is None and _plan.merged(entries):
-            stderr = None
-        if (entries or lifeline) and not (close_fds or pass_fds):
-            raise UnsupportedOptionError("close_fds", "False", "fds asks for an exact table")
-        copies: list[int] = []
-        opened: dict[Key, Lifeline | _listen.Trampoline] = {}
+        launch = Launch(
+            args,
+            fds=fds,
+            streams=(stdin, stdout, stderr),
+            lifeline=lifeline,
+            options={
+                "preexec_fn": preexec_fn,
+                "close_fds": close_fds,
+                "shell": shell,
+                "cwd": cwd,
+                "env": env,
+                "start_new_session": start_new_session,
+                "pass_fds": pass_fds,
+                "listen_fds": tuple(listen_fds),
+                **options,
+            },
+        )
         try:
-            if lifeline:
-                from ._lifeline import Lifeline  # noqa: PLC0415 -- likewise
-
-                self._lifeline = Lifeline()
-                opened[_plan.LIFELINE] = self._lifeline
-            if listen_fds:
-                self._trampoline = _listen.Trampoline(listen_fds)
-                opened[_plan.REPORT] = self._trampoline
-            for key, owner in opened.items():
-                entries.append(_plan.private(key, owner.theirs, entries, backend.limit()))
-            if engine_for is not None:
-                _plan.check_unmoved(entries, engine_for, considered[engine_for])
-            if entries:
-                self._held = backend.hold(entries, copies)
-            self._planned = True
+            launch.open()
+            self._launch = launch
             super().__init__(
                 args,  # type: ignore[arg-type]  # its FdArgs are replaced on the way
                 bufsize,
                 executable,
                 stdin,
                 stdout,
-                stderr,
+                launch.stderr,
                 preexec_fn,
                 close_fds,
                 shell,
@@ -147,126 +112,36 @@ class Process(_Popen["AnyStr"]):
                 pass_fds,
                 **options,
             )
-            self._held = ()
-            backend.release(copies)
-            for owner in opened.values():
-                owner.theirs.close()
+            launch.close()
         except BaseException:
-            backend.release(copies)
-            for owner in opened.values():
-                owner.close()
+            launch.abandon()
             self._abandon()
             raise
-        if self._trampoline is not None:
-            self._trampoline.finish(self)
+        self._lifeline = launch.lifeline
+        if launch.trampoline is not None:
+            launch.trampoline.finish(self)
 
     def _abandon(self) -> None:
-        """End the child, if there is one: it was started before an interrupt, and nobody knows."""
+        """Kill and reap a child whose constructor was interrupted; no caller can reach it."""
         if self._child_created:
             self.kill()
             self.wait()
 
-    def _execute_child(
-        self,
-        args: Any,
-        executable: Any,
-        preexec_fn: Any,
-        close_fds: bool,
-        pass_fds: Any,
-        cwd: Any,
-        env: Any,
-        startupinfo: Any,
-        creationflags: int,
-        shell: bool,
-        p2cread: int,
-        p2cwrite: int,
-        c2pread: int,
-        c2pwrite: int,
-        errread: int,
-        errwrite: int,
-        restore_signals: bool,
-        *rest: Any,
-    ) -> None:
-        backend = _sys.backend
-        given = {each.key: each for each in self._held}
-        pipes = (p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
-        streams = {
-            number: stream
-            for number, stream in ((0, p2cread), (1, c2pwrite), (2, errwrite))
-            if stream != -1
-        }
-
-        trampoline = self._trampoline
-        around = None
-        if trampoline is not None:
-            around = trampoline.around(
-                executable,
-                shell=shell,
-                restore_signals=restore_signals,
-                report=given[_plan.REPORT].number,
-            )
-            executable, shell = None, False
-
-        def words() -> Words:
-            command = args
-            if given:  # else there is nothing that an fd_arg could stand for
-                command = self.args = _plan.resolve_args(args, given)
-            resolved = env
-            if env is not None:
-                resolved = {name: _plan.resolve(env[name], given) for name in env.keys()}  # noqa: SIM118 -- it is what dict() asks of a mapping
-            added = {}
-            told = [each for key, each in given.items() if key not in _plan.PRIVATE]
-            if told:
-                added[_handoff.VARIABLE] = _handoff.encode(map(backend.row, told))
-            if trampoline is not None and around is not None:
-                added.update(trampoline.variables)
-                command = around(self.args, resolved)
-            return command, resolved, added
-
-        if not self._planned or self._standard_engine is not None or not (close_fds or given):
-            resolved, own_env, added = words()
-            if added:
-                own_env = {**(os.environ if own_env is None else own_env), **added}
-            backend.expose(streams.values())
-            super()._execute_child(
-                resolved,
-                executable,
-                preexec_fn,
-                close_fds,
-                tuple(each.number for each in given.values()) or pass_fds,
-                cwd,
-                own_env,
-                startupinfo,
-                creationflags,
-                shell,
-                *pipes,
-                restore_signals,
-                *rest,
-            )
-            return
-
-        # rest: gid, gids, uid and umask, which need the standard engine, and then these.
-        start_new_session, process_group = rest[4:6]
-        try:
-            self.pid, handle = backend.spawn(
-                words,
-                executable=executable,
-                shell=shell,
-                cwd=cwd,
-                streams=streams,
-                held=given.values(),
-                restore_signals=restore_signals,
-                start_new_session=start_new_session,
-                process_group=process_group,
-                startupinfo=startupinfo,
-                creationflags=creationflags,
-            )
-            self._child_created = True
-            if handle is not None:
-                self._handle = handle
-        finally:
-            if streams:
-                self._close_pipe_fds(*pipes)
+    def _execute_child(self, *arguments: Any) -> None:
+        start = Start(self._launch, *arguments)
+        if start.by_popen:
+            _sys.backend.make_inheritable_for_popen(start.streams.values())
+            super()._execute_child(*start.popen_arguments())
+        else:
+            try:
+                self.pid, handle = _sys.backend.spawn(start)
+                self._child_created = True
+                if handle is not None:
+                    self._handle = handle
+            finally:
+                if start.streams:
+                    self._close_pipe_fds(*start.pipes)
+        self.args = start.args  # without its FdArgs
 
     def _make_inheritable(self, handle: int) -> int:
         # Popen's own makes the child's ends inheritable here, for every thread's children to take.

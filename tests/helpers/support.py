@@ -73,6 +73,10 @@ class Witness:
     def extra(self) -> dict[int, str]:
         return {number: who for number, who in self.fds.items() if number > 2}
 
+    def beside(self, *numbers: int) -> list[str]:
+        """Return what else it held: where names have numbers that the engine chose."""
+        return sorted(who for number, who in self.extra.items() if number not in numbers)
+
 
 def witness(fds: Any = (), args: Any = (), **options: Any) -> Witness:
     """Spawn the probe with `fds` and return what it saw."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ def spawned(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     seen: list[Any] = []
     spawn = _sys.backend.spawn
 
-    def watched(words: Callable[[], Any], **options: Any) -> Any:
-        seen.append(words()[0])
-        return spawn(words, **options)
+    def watched(start: Any) -> Any:
+        seen.append(start.resolve_command()[0])
+        return spawn(start)
 
     monkeypatch.setattr(_sys.backend, "spawn", watched)
     with noinherit.install():

@@ -21,7 +21,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import noinherit
 from capabilities import fails_without_exactness, needs_exit_event, needs_pidfd
@@ -156,25 +156,34 @@ class TestNothingHereIsEverInheritable:
 
 
 class TestOptionsOfTheStandardEngine:
-    @pytest.mark.parametrize(
-        "options",
-        [{"preexec_fn": os.getpid}, {"umask": 0o22}, {"group": os.getgid()}, {"user": os.getuid()}],
-    )
-    def test_are_honoured_when_every_number_stays(
-        self, options: dict[str, Any], make_file: Make
-    ) -> None:
-        os.set_inheritable(make_file(), True)
-        fd = make_file()
-        assert witness({fd: fd}, **options).extra == {fd: identity(fd)}
-        assert witness([fd], env={}, **options).extra == {fd: identity(fd)}
+    OPTIONS: ClassVar[list[dict[str, Any]]] = [
+        {"preexec_fn": os.getpid},
+        {"umask": 0o22},
+        {"group": os.getgid()},
+        {"user": os.getuid()},
+        {"user": os.getuid(), "group": os.getgid(), "start_new_session": True, "cwd": "/"},
+        {"user": os.getuid(), "preexec_fn": os.getpid},
+    ]
 
-    @pytest.mark.parametrize("option", ["preexec_fn", "umask", "extra_groups"])
-    def test_are_refused_when_one_would_change(self, option: str, make_file: Make) -> None:
-        value: Any = {"preexec_fn": print, "umask": 0o22, "extra_groups": []}[option]
-        fd = make_file()
-        with pytest.raises(exceptions.UnsupportedOptionError, match="cannot renumber") as caught:
-            spawn_with(PROBE, fds={fd + 1: fd}, **{option: value})
-        assert caught.value.option == option
+    @pytest.mark.parametrize("options", OPTIONS)
+    def test_are_honoured_with_any_table(self, options: dict[str, Any], make_file: Make) -> None:
+        os.set_inheritable(make_file(), True)
+        a, b = make_file(), make_file()
+        free = max(held()) + 5
+        for table in (
+            {a: a},
+            {a: b, b: a},
+            {free: a, free + 1: b},
+            {0: a, 3: b},
+            {3: 1, b: a},
+        ):
+            wanted = {number: identity(fd) for number, fd in table.items()}
+            for lifeline in (False, True):
+                seen = witness(table, stdin=None, lifeline=lifeline, **options)
+                assert seen.fds.items() >= wanted.items()
+                assert len(seen.beside(*table)) == lifeline
+        assert witness({"a": a, "b": b}, **options).beside() == sorted([identity(a), identity(b)])
+        assert witness([a], env={}, **options).extra == {a: identity(a)}
 
     def test_the_child_is_told_all_the_same(self, make_file: Make) -> None:
         fd = make_file()

@@ -57,8 +57,7 @@ def decode(data: bytes) -> None:
         return
     for record in records:
         assert 0 <= record.number <= HIGHEST
-    rows = [(record.key, record.number, record.kind, record.identity) for record in records]
-    again = _handoff.decode(_handoff.encode(rows))
+    again = _handoff.decode(_handoff.encode(records))
     for record, same in zip(records, again, strict=True):
         for name in ("key", "number", "kind", "identity"):
             assert getattr(record, name) == getattr(same, name)

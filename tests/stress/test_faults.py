@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from capabilities import needs_fork, needs_proc
-from noinherit import _plan, _sys, exceptions, run_with, spawn_with
+from noinherit import _handoff, _plan, exceptions, run_with, spawn_with
 from probe import held, identity
 from support import CHEAP, HELPERS, PROBE, WINE, witness
 
@@ -212,13 +212,13 @@ class TestADescriptorThatAnotherThreadCloses:
     ) -> None:
         good, other = make_file(), make_file()
         victim = os.dup(good)
-        real = _sys.backend.row
+        real = _handoff.encode
 
-        def replace_then(told: Any) -> Any:
+        def replace_then(described: Any) -> Any:
             os.dup2(other, victim, inheritable=False)
-            return real(told)
+            return real(described)
 
-        monkeypatch.setattr(_sys.backend, "row", replace_then)
+        monkeypatch.setattr(_handoff, "encode", replace_then)
         try:
             assert witness({9: victim}).extra == {9: identity(good)}
         finally:

@@ -25,12 +25,10 @@ if TYPE_CHECKING:
     from .._descriptor import Descriptor
     from .._entry import Entry, Key
 
-    # Key, number, kind and identity, as the manifest has them.
-    Row: TypeAlias = tuple[Key, int, str, str]
     # Family, type, protocol and SOCKET.
     Shared: TypeAlias = tuple[int, int, int, int]
-    # Arguments, environment (None: this process's) and what is put on top of it.
-    Words: TypeAlias = tuple[Any, "Mapping[Any, Any] | None", Mapping[str, str]]
+    # Arguments, environment (None: this process's) and the variables to add to it.
+    Command: TypeAlias = tuple[Any, "Mapping[Any, Any] | None", Mapping[str, str]]
     # The arguments of a call, by position and by keyword.
     Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
     # Where a function is found, its name, whether it may wait for something, and what tells from
@@ -39,20 +37,29 @@ if TYPE_CHECKING:
 
 
 class Held:
-    """One descriptor that a child is to get, by a copy of it.
+    """A descriptor to pass on, held through a private copy that nobody else can close.
 
-    The copy is ours alone, so nobody else can close it; where there can be none, it is the
-    original.
+    Where there can be no copy, it is the original.
     """
 
-    __slots__ = ("copy", "handle", "key", "number")
+    __slots__ = ("copy", "handle", "identity", "key", "kind", "number")
 
-    def __init__(self, entry: Entry, copy: int) -> None:
-        self.key = entry.key
-        self.number = entry.number
+    def __init__(self, key: Key, number: int, copy: int, kind: str, identity: str) -> None:
+        self.key = key
+        self.number = number
         self.copy = copy
-        # What the child will know it by; on Windows, only the start of the child tells.
-        self.handle = entry.number
+        # As the manifest has them; on Windows, identity and handle are known when the child starts.
+        self.kind = kind
+        self.identity = identity
+        self.handle = number
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether the child is to have it under another number than the copy's.
+
+        A standard stream is not: every engine puts those in place.
+        """
+        return self.number not in (self.copy, 0, 1, 2)
 
 
 class Description:
@@ -78,6 +85,73 @@ class Description:
 
 if TYPE_CHECKING:
 
+    class Described(Protocol):
+        """What the manifest says of a descriptor."""
+
+        @property
+        def key(self) -> Key: ...
+        @property
+        def number(self) -> int: ...
+        @property
+        def kind(self) -> str: ...
+        @property
+        def identity(self) -> str: ...
+
+    class Engine(Protocol):
+        """How a child is started."""
+
+        # Whether Popen's own engine does it, which closes the rest but changes no numbers.
+        by_popen: bool
+
+    class Start(Protocol):
+        """One start of a child: parameters of `subprocess.Popen`, and the child's table."""
+
+        # Standard streams that are redirected; and what the child is to hold besides.
+        streams: Mapping[int, int]
+        held: Sequence[Held]
+        engine: Any
+        executable: Any
+        preexec_fn: Any
+        shell: bool
+        cwd: Any
+        restore_signals: bool
+        start_new_session: bool
+        process_group: int
+        gid: int | None
+        gids: Any
+        uid: int | None
+        startupinfo: Any
+        creationflags: int
+
+        def resolve_command(self) -> Command:
+            """Return arguments and environment; each of `held` must have its identity by now."""
+
+    class Trampoline(Protocol):
+        """A Python in the child's place, which does what is left and becomes the program."""
+
+        variables: Mapping[str, str]
+
+        @property
+        def theirs(self) -> Any:
+            """Return the end of the pipe on which it reports a failure."""
+
+        def wrap_command(
+            self, start: Start, report: Held, args: Any, env: Mapping[Any, Any] | None
+        ) -> list[Any]:
+            """Return its own arguments for a program with `args` and `env`.
+
+            `report` is the child's end of the pipe.
+            """
+
+        def finish(self, process: subprocess.Popen[Any]) -> None:
+            """Return when the program runs in `process`; else raise what `subprocess` would have.
+
+            All copies of `theirs` in this process must be closed by now.
+            """
+
+        def close(self) -> None:
+            """Close both ends of the pipe."""
+
     class Backend(Protocol):
         """How it happens here: a module of this package."""
 
@@ -91,8 +165,19 @@ if TYPE_CHECKING:
         def limit(self) -> int:
             """Return the first number that no descriptor of a child can have."""
 
-        def hold(self, entries: Sequence[Entry], copies: list[int]) -> list[Held]:
-            """Copy every entry's descriptor; what is to be closed is in `copies`, in any case."""
+        def check(self, entries: Sequence[Entry], options: Mapping[str, Any]) -> None:
+            """Raise for what no child here can be given, or not with these options of Popen."""
+
+        def choose_engine(self, options: Mapping[str, Any]) -> Engine:
+            """Return the first engine that can honour these options of Popen exactly."""
+
+        def hold(
+            self, entries: Sequence[Entry], copies: list[int], *, in_place: bool
+        ) -> list[Held]:
+            """Copy every entry's descriptor; `in_place` at the number that it is to have, if free.
+
+            Every copy is appended to `copies` at once, so the caller can close them even on error.
+            """
 
         def release(self, copies: list[int]) -> None:
             """Close the copies, and forget them."""
@@ -100,41 +185,25 @@ if TYPE_CHECKING:
         def has_number(self, value: Any) -> bool:
             """Return whether the child will know `value` by a number."""
 
-        def row(self, held: Held) -> Row:
-            """Return what the manifest tells the child about `held`."""
-
-        def needs_standard_engine(self, options: Mapping[str, Any]) -> str | None:
-            """Return the name of an option of Popen that only its own engine can honour."""
-
         def check_stream(self, name: str, value: Any) -> None:
             """Raise for a `value` of ``stdin=`` or its like that no child here can use."""
 
         def private_copy(self, handle: int) -> int:
             """Return what Popen takes for the child's end of a standard stream (Windows only)."""
 
-        def expose(self, streams: Iterable[int]) -> None:
+        def make_inheritable_for_popen(self, streams: Iterable[int]) -> None:
             """Get `streams` ready for Popen's own engine."""
 
-        def spawn(
-            self,
-            words: Callable[[], Words],
-            *,
-            executable: Any,
-            shell: bool,
-            cwd: Any,
-            streams: Mapping[int, int],
-            held: Iterable[Held],
-            restore_signals: bool,
-            start_new_session: bool,
-            process_group: int,
-            startupinfo: Any,
-            creationflags: int,
-        ) -> tuple[int, Any]:
+        def renumber_before(self, preexec_fn: Any, held: Sequence[Held]) -> Callable[[], None]:
+            """Return a ``preexec_fn`` that gives `held` their numbers, then calls `preexec_fn`."""
+
+        def Trampoline(self, variables: Mapping[str, str]) -> Trampoline:  # noqa: N802 -- a class there
+            """Return a trampoline that sets `variables` and, if there are any, ``LISTEN_PID``."""
+
+        def spawn(self, start: Start) -> tuple[int, Any]:
             """Start the child; return its process id and, on Windows, an owner of its handle.
 
-            `words` is called when every ``held[...].handle`` is what the child will have; `streams`
-            are the standard streams that are redirected; the others are parameters of
-            `subprocess.Popen`. Raises what `subprocess.Popen` raises.
+            Raises what `subprocess.Popen` raises.
             """
 
         def wait_for_exit(self, pid: int, timeout: float) -> bool | None:

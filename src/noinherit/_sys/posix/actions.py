@@ -25,6 +25,7 @@ class FileActions:
     name = "closefrom"
     exact = True
     guarantee = "libc closes all other descriptors in the child, after it was made: nothing races."
+    by_popen = False
     flags = 0
     # Whether what was compiled for a table is right for the same table later.
     lasting = True
@@ -118,12 +119,31 @@ class CloexecDefault(Scan):
                 libc.posix_spawn_file_actions_addinherit_np(self.raw, number)
 
 
-STRATEGIES: tuple[type[FileActions], ...] = tuple(
-    kind for kind in (CloexecDefault, FileActions, Scan) if kind.available()
+class PopenEngine:
+    """The engine of `subprocess.Popen` itself, which closes the rest in the child on every libc.
+
+    It changes no numbers: copies are made at the wanted ones, or a trampoline moves them. It is
+    also the one for options that :manpage:`posix_spawn(3)` does not have.
+    """
+
+    name = "fork-exec"
+    exact = True
+    guarantee = "subprocess closes all other descriptors in the child, before exec: nothing races."
+    by_popen = True
+
+    @staticmethod
+    def available() -> bool:
+        """Every POSIX system has fork and exec."""
+        return True
+
+
+# In the order of preference.
+STRATEGIES: tuple[type[FileActions | PopenEngine], ...] = tuple(
+    kind for kind in (CloexecDefault, FileActions, PopenEngine, Scan) if kind.available()
 )
 
 
-def strategy() -> type[FileActions]:
+def strategy() -> type[FileActions | PopenEngine]:
     """Return the strategy that ``NOINHERIT_STRATEGY`` asks for, else the best one here."""
     value = variables.get(b"NOINHERIT_STRATEGY")
     if not value:

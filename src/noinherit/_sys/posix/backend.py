@@ -18,27 +18,31 @@ from ..._identity import kind_and_identity
 from ...exceptions import ClosedDescriptorError
 from ..api import Description, Held
 from . import libc, locks, system
-from .actions import STRATEGIES, compiled, strategy
+from .actions import STRATEGIES, PopenEngine, compiled, strategy
 from .attributes import attributes
-from .descriptors import inheritable, limit, open_descriptors
+from .descriptors import limit
+from .flags import get_inheritable, set_inheritable, set_noinherit_all
 from .strings import arguments, c_strings, environment, reject_nul
+from .trampoline import Trampoline, renumber_before, require_python
 
 __all__ = [
     "NUMBER_FORMAT",
     "OUTPUT_AFTER_KILL",
     "SPEAKS_LISTEN_FDS",
+    "Trampoline",
     "audit",
+    "check",
     "check_stream",
+    "choose_engine",
     "describe",
-    "expose",
     "get_inheritable",
     "has_number",
     "hold",
     "limit",
-    "needs_standard_engine",
+    "make_inheritable_for_popen",
     "private_copy",
     "release",
-    "row",
+    "renumber_before",
     "set_inheritable",
     "set_noinherit_all",
     "spawn",
@@ -47,42 +51,84 @@ __all__ = [
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
     from ..._descriptor import Descriptor
     from ..._entry import Entry
-    from ..api import Row, Words
+    from ..api import Start
+    from .actions import FileActions
 
 
-def hold(entries: Sequence[Entry], copies: list[int]) -> list[Held]:
+def check(entries: Sequence[Entry], options: Mapping[str, Any]) -> None:
+    """Raise where ``listen_fds`` has no Python for its trampoline."""
+    if options["listen_fds"]:
+        require_python("listen_fds", options["listen_fds"])
+
+
+def choose_engine(options: Mapping[str, Any]) -> type[FileActions | PopenEngine]:
+    """Return the strategy that can honour these options of Popen: see `PopenEngine`."""
+    chosen = strategy()
+    return PopenEngine if chosen.by_popen or _beyond_posix_spawn(options) else chosen
+
+
+def _beyond_posix_spawn(options: Mapping[str, Any]) -> bool:
+    """Return whether this libc's posix_spawn cannot honour one of `options`."""
+    return (
+        any(options.get(name) is not None for name in ("preexec_fn", "user", "group"))
+        or options.get("extra_groups") is not None
+        or options.get("umask", -1) >= 0
+        or bool(options.get("listen_fds"))
+        or (bool(options.get("start_new_session")) and not system.POSIX_SPAWN_SETSID)
+        or (options.get("cwd") is not None and libc.posix_spawn_file_actions_addchdir_np is None)
+    )
+
+
+def hold(entries: Sequence[Entry], copies: list[int], *, in_place: bool) -> list[Held]:
     """Copy every descriptor, so that no other thread can put another in its place.
 
-    The copies sit above the numbers that `remap` writes first, which saves it from moving
-    them out of the way. What has record locks is held by its own number: when any descriptor of a
-    file is closed, this process's locks on it are gone (:manpage:`fcntl_locking(2)`).
+    Either the copies sit above the numbers that `remap` writes first, which saves it from moving
+    them out of the way. Or they are `in_place`, as far as the numbers are free here; there, a
+    number that is not fixed becomes the copy's, and what has its number already is not copied. A
+    file with record locks is never copied: when any descriptor of it is closed, this process's
+    locks on it are gone (:manpage:`fcntl_locking(2)`).
     """
     floor = min(3 + len(entries), limit() - 1)
-    held: list[Held] = []
-    copied: list[int] = []  # which of them
-    numbers: list[int] = []
-    for index, entry in enumerate(entries):
-        number = descriptor(entry.value, entry.key)
-        held.append(Held(entry, number))
-        if not locks.may_be_locked(number):
-            copied.append(index)
-            numbers.append(number)
-    command, lowest = itertools.repeat(fcntl.F_DUPFD_CLOEXEC), itertools.repeat(floor)
-    try:
-        # One step of the interpreter: a signal's handler that raises finds each of them listed.
-        copies.extend(map(fcntl.fcntl, numbers, command, lowest))
-    except OSError as error:
-        if error.errno == errno.EBADF:
-            closed = entries[copied[len(copies)]]
-            raise ClosedDescriptorError(closed.key, shown(closed.value)) from None
-        raise
-    for index, copy in zip(copied, copies, strict=True):
-        held[index].copy = copy
+    numbers = [descriptor(entry.value, entry.key) for entry in entries]
+    copied = [
+        index
+        for index, number in enumerate(numbers)
+        if not (in_place and entries[index].number == number) and not locks.may_be_locked(number)
+    ]
+    floors = [max(entries[i].number, 3) if in_place else floor for i in copied]
+    sources = [numbers[i] for i in copied]
+    before = len(copies)
+    while (done := len(copies) - before) < len(copied):
+        try:
+            # One C call: no signal handler can run between making a copy and recording it.
+            copies.extend(
+                map(fcntl.fcntl, sources[done:], itertools.repeat(_DUPLICATE), floors[done:])
+            )
+        except OSError as error:
+            done = len(copies) - before
+            if error.errno == errno.EBADF:
+                closed = entries[copied[done]]
+                raise ClosedDescriptorError(closed.key, shown(closed.value)) from None
+            if not in_place or floors[done] == 3:
+                raise
+            floors[done] = 3  # from there up no number is free: it will be moved in the child
+    for index, copy in zip(copied, copies[before:], strict=True):
+        numbers[index] = copy
+    held = []
+    taken = {entry.number for entry in entries if entry.fixed}
+    for entry, copy in zip(entries, numbers, strict=True):
+        number = entry.number
+        if in_place and not entry.fixed:
+            number = copy
+            while number in taken:
+                number += 1
+            taken.add(number)
+        held.append(Held(entry.key, number, copy, *kind_and_identity(copy)))
     return held
 
 
@@ -103,25 +149,6 @@ def has_number(value: Any) -> bool:
     return True
 
 
-def row(held: Held) -> Row:
-    """Return what the manifest tells the child about `held`."""
-    return held.key, held.number, *kind_and_identity(held.copy)
-
-
-def needs_standard_engine(options: Mapping[str, Any]) -> str | None:
-    """Return the name of an option that this libc's posix_spawn cannot honour."""
-    for name in ("preexec_fn", "user", "group", "extra_groups"):
-        if options.get(name) is not None:
-            return name
-    if options.get("umask", -1) >= 0:
-        return "umask"
-    if options.get("start_new_session") and not system.POSIX_SPAWN_SETSID:
-        return "start_new_session"
-    if options.get("cwd") is not None and libc.posix_spawn_file_actions_addchdir_np is None:
-        return "cwd"
-    return None
-
-
 def check_stream(name: str, value: Any) -> None:
     """Accept everything: a standard stream is a descriptor like another."""
 
@@ -131,27 +158,15 @@ def private_copy(handle: int) -> int:
     return handle
 
 
-def expose(streams: Iterable[int]) -> None:
+def make_inheritable_for_popen(streams: Iterable[int]) -> None:
     """Do nothing: Popen's own engine makes them inheritable in the child."""
 
 
-def spawn(
-    words: Callable[[], Words],
-    *,
-    executable: Any,
-    shell: bool,
-    cwd: Any,
-    streams: Mapping[int, int],
-    held: Iterable[Held],
-    restore_signals: bool,
-    start_new_session: bool,
-    process_group: int,
-    startupinfo: Any,
-    creationflags: int,
-) -> tuple[int, Any]:
+def spawn(start: Start) -> tuple[int, Any]:
     """Start the child by :manpage:`posix_spawn(3)`."""
-    args, env, added_env = words()
-    args = arguments(args, executable, shell)
+    args, env, added_env = start.resolve_command()
+    executable, cwd = start.executable, start.cwd
+    args = arguments(args, executable, start.shell)
     if executable is None:
         executable = args[0]
     sys.audit("subprocess.Popen", executable, args, cwd, env)
@@ -160,14 +175,18 @@ def spawn(
     argv = c_strings(encoded)
     envp = environment(env, added_env)
     directory = None if cwd is None else reject_nul(os.fsencode(cwd))
-    table = dict(streams)
-    for each in held:
+    table = dict(start.streams)
+    for each in start.held:
         table[each.number] = each.copy
     pid = ctypes.c_int()
     failure = errno.ENOENT
-    kind = strategy()
-    actions = compiled(kind, table, directory)
-    settings = attributes(kind.flags, bool(restore_signals), bool(start_new_session), process_group)
+    actions = compiled(start.engine, table, directory)
+    settings = attributes(
+        start.engine.flags,
+        bool(start.restore_signals),
+        bool(start.start_new_session),
+        start.process_group,
+    )
     for path in _candidates(program, directory, env):
         # Saves starting a child for each place on PATH where the program is not.
         code = 0 if path == program else _why_not(os.path.join(directory or b"", path))
@@ -192,7 +211,7 @@ def spawn(
         # here" is the one to tell.
         if failure in _NOT_HERE:
             failure = code
-    if failure == errno.EPERM and process_group >= 0:
+    if failure == errno.EPERM and start.process_group >= 0:
         executable = None  # setpgid(2) says so, too
     raise _explained(failure, executable, cwd, directory)
 
@@ -218,6 +237,7 @@ def _candidates(program: bytes, cwd: bytes | None, env: Mapping[Any, Any] | None
     return paths
 
 
+_DUPLICATE = fcntl.F_DUPFD_CLOEXEC
 OUTPUT_AFTER_KILL = False
 NUMBER_FORMAT = "{}"
 SPEAKS_LISTEN_FDS = True
@@ -253,36 +273,6 @@ def _explained(code: int, executable: Any, cwd: Any, encoded_cwd: bytes | None) 
 def wait_for_exit(pid: int, timeout: float) -> bool | None:
     """Return whether `pid` ends within `timeout` seconds; None if there is no event to wait on."""
     return system.wait_for_exit(pid, timeout)
-
-
-def set_inheritable(obj: Any, inheritable: bool) -> None:
-    """Set the flag of a descriptor."""
-    os.set_inheritable(descriptor(obj), inheritable)
-
-
-def get_inheritable(obj: Any) -> bool:
-    """Return the flag of a descriptor."""
-    return os.get_inheritable(descriptor(obj))
-
-
-def set_noinherit_all(keep: Iterable[Any]) -> None:
-    """Make everything open above 2, but `keep`, non-inheritable."""
-    kept = set(map(descriptor, keep))
-    first = 3
-    for number in [*sorted(number for number in kept if number > 2), 2**32 - 1]:
-        # An empty range is an error to the kernel.
-        if first < number and not system.set_noinherit_range(first, number - 1):
-            _walk(kept)
-            return
-        first = number + 1
-
-
-def _walk(kept: set[int]) -> None:
-    for number in open_descriptors():
-        if number > 2 and number not in kept and inheritable(number):
-            # Another thread may have closed it meanwhile.
-            with contextlib.suppress(OSError):
-                os.set_inheritable(number, False)
 
 
 def audit(pid: int | None) -> list[Descriptor]:

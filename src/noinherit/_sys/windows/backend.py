@@ -20,11 +20,11 @@ from . import structs
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import Any
+    from typing import Any, NoReturn
 
     from ..._descriptor import Descriptor
     from ..._entry import Entry
-    from ..api import Row, Words
+    from ..api import Start
     from .create_process import Attributes
 
 assert sys.platform == "win32"
@@ -48,18 +48,20 @@ __all__ = [
     "NUMBER_FORMAT",
     "OUTPUT_AFTER_KILL",
     "SPEAKS_LISTEN_FDS",
+    "Trampoline",
     "audit",
+    "check",
     "check_stream",
+    "choose_engine",
     "describe",
-    "expose",
     "get_inheritable",
     "has_number",
     "hold",
     "limit",
-    "needs_standard_engine",
+    "make_inheritable_for_popen",
     "private_copy",
     "release",
-    "row",
+    "renumber_before",
     "set_inheritable",
     "set_noinherit_all",
     "spawn",
@@ -98,12 +100,30 @@ def limit() -> int:
     return _LIMIT
 
 
-def hold(entries: Sequence[Entry], copies: list[int]) -> list[Held]:
-    """Copy every handle, so that no other thread can put another in its place."""
-    held: list[Held] = []
+def check(entries: Sequence[Entry], options: Mapping[str, Any]) -> None:
+    """Refuse a socket as a standard stream, and one for a shell."""
     for entry in entries:
         if entry.number <= 2:
             check_stream(f"fds[{entry.key!r}]", entry.value)
+    if options["shell"] and any(is_socket(entry.value) for entry in entries):
+        reason = "the shell would be given the sockets, and cannot pass them on"
+        raise UnsupportedOptionError("shell", "True", reason)
+
+
+class CreateProcess:
+    """The engine of this file."""
+
+    by_popen = False
+
+
+def choose_engine(options: Mapping[str, Any]) -> type[CreateProcess]:
+    """Return the only one: what it cannot honour on Windows, Popen refuses itself."""
+    return CreateProcess
+
+
+def hold(entries: Sequence[Entry], copies: list[int], *, in_place: bool) -> list[Held]:
+    """Copy every handle, so that no other thread can put another in its place."""
+    held: list[Held] = []
     for entry in entries:
         if is_socket(entry.value):
             held.append(HeldSocket(entry))
@@ -114,7 +134,8 @@ def hold(entries: Sequence[Entry], copies: list[int]) -> list[Held]:
             if error.winerror == structs.ERROR_INVALID_HANDLE:
                 raise ClosedDescriptorError(entry.key, shown(entry.value)) from None
             raise
-        held.append(Held(entry, copies[-1]))
+        kind = KINDS.get(k32.GetFileType(copies[-1]), "other")
+        held.append(Held(entry.key, entry.number, copies[-1], kind, ""))
     return held
 
 
@@ -127,14 +148,6 @@ def release(copies: list[int]) -> None:
 def has_number(value: Any) -> bool:
     """Return False for a socket: the child takes it from a letterbox, not from its table."""
     return not is_socket(value)
-
-
-def row(held: Held) -> Row:
-    """Return what the manifest tells the child about `held`."""
-    if isinstance(held, HeldSocket):
-        return held.key, held.number, "socket", held.address
-    kind = KINDS.get(k32.GetFileType(held.copy), "other")
-    return held.key, held.number, kind, f"{held.handle:x}"
 
 
 def check_stream(name: str, value: Any) -> None:
@@ -151,75 +164,56 @@ def check_stream(name: str, value: Any) -> None:
         raise UnsupportedOptionError(name, shown(value), reason)
 
 
-def needs_standard_engine(options: Mapping[str, Any]) -> str | None:
-    """Return None: what Popen cannot honour on Windows it refuses itself."""
-    return None
-
-
 def wait_for_exit(pid: int, timeout: float) -> bool | None:
     """Return None: Popen's own wait is on the process handle."""
     return None
 
 
-def expose(streams: Iterable[int]) -> None:
+def make_inheritable_for_popen(streams: Iterable[int]) -> None:
     """Make the copies that Popen's own engine passes on inheritable, which it counts on."""
     for handle in streams:
         os.set_handle_inheritable(handle, True)
 
 
-def spawn(
-    words: Callable[[], Words],
-    *,
-    executable: Any,
-    shell: bool,
-    cwd: Any,
-    streams: Mapping[int, int],
-    held: Iterable[Held],
-    restore_signals: bool,
-    start_new_session: bool,
-    process_group: int,
-    startupinfo: Any,
-    creationflags: int,
-) -> tuple[int, Any]:
-    """Start the child by CreateProcessW; return its process id and an owner of its handle."""
-    sources = dict(streams)
-    startup, listed = startup_info(startupinfo)
-    sockets = [each for each in held if isinstance(each, HeldSocket)]
-    if sockets and shell:
-        reason = "the shell would be given the sockets, and cannot pass them on"
-        raise UnsupportedOptionError("shell", "True", reason)
-    handed = {each.number: each.copy for each in held if not isinstance(each, HeldSocket)}
-    if sources or held or listed:
-        stated = bool(startup.dwFlags & structs.STARTF_USESTDHANDLES)
-        for number, handle in enumerate(
-            (startup.hStdInput, startup.hStdOutput, startup.hStdError)
-            if stated
-            else standard_handles()
-        ):
-            if number not in sources:
-                sources[number] = private_copy(handle)
-        sources.update(handed)
-    kinds = {number: k32.GetFileType(copy) for number, copy in handed.items()}
+def renumber_before(preexec_fn: Any, held: Sequence[Held]) -> NoReturn:
+    """Raise: nothing runs between fork and exec here."""
+    raise AssertionError("unreachable")
 
-    def start(given: Mapping[int, int], attributes: Attributes) -> tuple[int, Any]:
-        for each in held:
-            if each.number in handed:
-                each.handle = given[each.number]
+
+def Trampoline(variables: Mapping[str, str]) -> NoReturn:  # noqa: N802 -- a class elsewhere
+    """Raise: numbers are given by CreateProcess, and nobody announces by systemd's protocol."""
+    raise AssertionError("unreachable")
+
+
+def spawn(start: Start) -> tuple[int, Any]:
+    """Start the child by CreateProcessW; return its process id and an owner of its handle."""
+    startup, listed = startup_info(start.startupinfo)
+    sockets = [each for each in start.held if isinstance(each, HeldSocket)]
+    handed = [each for each in start.held if not isinstance(each, HeldSocket)]
+    sources = dict(start.streams)
+    if sources or start.held or listed:
+        sources = {**_streams(startup, sources), **{each.number: each.copy for each in handed}}
+    kinds = {each.number: k32.GetFileType(each.copy) for each in handed}
+
+    def create_with(child_handles: Mapping[int, int], attributes: Attributes) -> tuple[int, Any]:
+        for each in handed:
+            each.handle = child_handles[each.number]
+            each.identity = f"{each.handle:x}"
         for index, each in enumerate(sockets):
-            each.address = letterbox.address(index, given[_LETTERBOX])
-        place(startup, given, kinds)
-        args, env, added_env = words()
-        program, line = command(args, executable, shell, startup)
+            each.identity = letterbox.address(index, child_handles[_LETTERBOX])
+        place(startup, child_handles, kinds)
+        args, env, added_env = start.resolve_command()
+        program, line = command(args, start.executable, start.shell, startup)
         if sockets and _is_launcher(program, args):
             program = _python_proper()
             added_env = {**added_env, "__PYVENV_LAUNCHER__": sys.executable}
         return create(
             program,
             line,
-            cwd,
+            start.cwd,
             env,
             added_env,
-            creationflags,
+            start.creationflags,
             startup,
             attributes,
             letterbox.fill if sockets else None,
@@ -229,22 +223,33 @@ def spawn(
         if sockets:
             letterbox = stack.enter_context(Letterbox(sockets))
             sources[_LETTERBOX] = letterbox.reader
-        return _start(start, sources, listed)
+        return _start(create_with, sources, listed)
+
+
+def _streams(startup: structs.STARTUPINFOW, redirected: Mapping[int, int]) -> dict[int, int]:
+    """Return `redirected` and, for the others, copies of the caller's or this process's streams."""
+    streams: Sequence[int | None] = standard_handles()
+    if startup.dwFlags & structs.STARTF_USESTDHANDLES:
+        streams = (startup.hStdInput, startup.hStdOutput, startup.hStdError)
+    return {
+        number: redirected[number] if number in redirected else private_copy(handle)
+        for number, handle in enumerate(streams)
+    }
 
 
 def _start(
-    start: Callable[[Mapping[int, int], Attributes], tuple[int, Any]],
+    create_with: Callable[[Mapping[int, int], Attributes], tuple[int, Any]],
     sources: Mapping[int, int],
     listed: Iterable[int],
 ) -> tuple[int, Any]:
-    """Call `start` with the handles that the child is to have, {number: value}."""
+    """Call `create_with` with the values that the child's handles have, by number."""
     if not sources:
-        return start({}, {})
+        return create_with({}, {})
     if listed or strategy() == _HANDLE_LIST:
         # A caller's own list means handles of this process, under the values they have here.
         with _one_at_a_time, _exposed_here(sources) as given:
             values = dict.fromkeys([*given.values(), *listed])
-            return start(given, {structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST: handles(*values)})
+            return create_with(given, {structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST: handles(*values)})
     for attempt in itertools.count(1):
         helper = helper_parent()
         try:
@@ -253,7 +258,7 @@ def _start(
                     structs.PROC_THREAD_ATTRIBUTE_PARENT_PROCESS: handles(helper.process),
                     structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST: handles(*given.values()),
                 }
-                return start(given, attributes)
+                return create_with(given, attributes)
         except OSError:
             # Somebody ended the helper under our hands: another one will do, unless it is somebody
             # who ends them all.

@@ -47,15 +47,14 @@ def is_socket(value: object) -> bool:
 class HeldSocket(Held):
     """A socket that is to be handed over; it gets no number in the child."""
 
-    __slots__ = ("address", "value")
+    __slots__ = ("value",)
 
     def __init__(self, entry: Entry) -> None:
         # There is no copy of ours: WSADuplicateSocketW makes inheritable ones, in any process
         # (python/cpython#102337).
-        super().__init__(entry, 0)
+        super().__init__(entry.key, entry.number, 0, "socket", "")
         self.value = entry.value
         descriptor(self.value, self.key)  # raises if it is closed
-        self.address = ""
 
 
 class Letterbox:

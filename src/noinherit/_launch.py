@@ -1,0 +1,251 @@
+"""One start of a child: what it is to hold, what is open for that, and how an engine sees it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from . import _handoff, _plan, _sys
+from ._entry import descriptor
+from .exceptions import UnsupportedOptionError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from ._entry import Entry, Key
+    from ._lifeline import Lifeline
+    from ._sys.api import Command, Held, Trampoline
+
+
+class Launch:
+    """The work of `Process` around `subprocess.Popen`'s constructor: validate, open, close again.
+
+    The constructor refuses what cannot be done, and creates nothing. `open` makes what the child
+    is to be given. Then comes `close` if the child has it, or `abandon` if there is no child.
+    """
+
+    lifeline: Lifeline | None = None
+    trampoline: Trampoline | None = None
+
+    def __init__(
+        self,
+        args: Any,
+        *,
+        fds: _plan.Fds,
+        streams: tuple[Any, Any, Any],
+        lifeline: bool,
+        options: Mapping[str, Any],
+    ) -> None:
+        backend = _sys.backend
+        pass_fds, listen_fds = options["pass_fds"], options["listen_fds"]
+        redirected = {n: to for n, to in enumerate(streams) if to is not None}
+        entries: list[Entry] = []
+        if fds != () or pass_fds:
+            entries = _plan.plan(
+                fds,
+                first=listen_fds,
+                pass_fds=pass_fds,
+                redirected=redirected,
+                limit=backend.limit(),
+            )
+        if listen_fds:
+            from ._listen import variables  # noqa: PLC0415 -- rarely needed; keeps `import noinherit` cheap
+
+            self._announced = variables(listen_fds, entries)
+        else:
+            self._announced = {}
+        _plan.check_references(args, options["env"], entries, backend.has_number)
+        for number, stream in redirected.items():
+            backend.check_stream(_plan.STREAMS[number], stream)
+            if not isinstance(stream, int):
+                descriptor(stream)  # Popen takes a closed socket's -1 for PIPE
+        backend.check(entries, options)
+        self.stderr = streams[2]
+        # With stdout=None, Popen would send STDOUT to our stdout, not to fds[1].
+        if self.stderr == subprocess.STDOUT and streams[1] is None and _plan.merge_stderr(entries):
+            self.stderr = None
+        if (entries or lifeline) and not (options["close_fds"] or pass_fds):
+            raise UnsupportedOptionError("close_fds", "False", "fds asks for an exact table")
+        self.engine = backend.choose_engine(options)
+        self._entries = entries
+        self._wants_lifeline = lifeline
+        self._has_preexec_fn = options["preexec_fn"] is not None
+        self.held: Sequence[Held] = ()
+        self._copies: list[int] = []
+
+    def open(self) -> None:
+        """Make the child's copies, its lifeline and its trampoline."""
+        if self._wants_lifeline:
+            from ._lifeline import Lifeline  # noqa: PLC0415 -- as above
+
+            self.lifeline = Lifeline()
+            self._add(_plan.LIFELINE, self.lifeline.theirs)
+        held: list[Held] = []
+        # What is announced has promised numbers, which a trampoline will give it in any case.
+        in_place = self.engine.by_popen and not self._announced
+        if self._entries:
+            held = _sys.backend.hold(self._entries, self._copies, in_place=in_place)
+        moved = self.engine.by_popen and any(each.is_moved for each in held)
+        if self._announced or (moved and not self._has_preexec_fn):
+            self.trampoline = _sys.backend.Trampoline(self._announced)
+            report = self._add(_plan.REPORT, self.trampoline.theirs)
+            held += _sys.backend.hold([report], self._copies, in_place=True)
+        self.held = held
+
+    def _add(self, key: Key, end: Any) -> Entry:
+        entry = _plan.private_entry(key, end, self._entries, _sys.backend.limit())
+        self._entries.append(entry)
+        return entry
+
+    def close(self) -> None:
+        """Close what the child has now; the lifeline's end that is ours stays open."""
+        self.held = ()
+        _sys.backend.release(self._copies)
+        for owner in (self.lifeline, self.trampoline):
+            if owner is not None:
+                owner.theirs.close()
+
+    def abandon(self) -> None:
+        """Close everything."""
+        self.held = ()
+        _sys.backend.release(self._copies)
+        for owner in (self.lifeline, self.trampoline):
+            if owner is not None:
+                owner.close()
+
+
+class Start:
+    """What an engine is given: the parameters of ``Popen._execute_child``, and the child's table.
+
+    They come by position. Newer versions of Python may append some, which only Popen's own engine
+    is given.
+    """
+
+    def __init__(
+        self,
+        launch: Launch | None,
+        args: Any,
+        executable: Any,
+        preexec_fn: Any,
+        close_fds: bool,
+        pass_fds: Any,
+        cwd: Any,
+        env: Any,
+        startupinfo: Any,
+        creationflags: int,
+        shell: bool,
+        p2cread: int,
+        p2cwrite: int,
+        c2pread: int,
+        c2pwrite: int,
+        errread: int,
+        errwrite: int,
+        restore_signals: bool,
+        gid: int | None,
+        gids: Any,
+        uid: int | None,
+        umask: int,
+        start_new_session: bool,
+        process_group: int,
+        *newer: Any,
+    ) -> None:
+        self.args = args
+        self.executable = executable
+        self.preexec_fn = preexec_fn
+        self.close_fds = close_fds
+        self.pass_fds = pass_fds
+        self.cwd = cwd
+        self.env = env
+        self.startupinfo = startupinfo
+        self.creationflags = creationflags
+        self.shell = shell
+        self.pipes = (p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
+        self.restore_signals = restore_signals
+        self.gid = gid
+        self.gids = gids
+        self.uid = uid
+        self.umask = umask
+        self.start_new_session = start_new_session
+        self.process_group = process_group
+        self.newer = newer
+        # The standard streams that are redirected; and what the child is to hold besides.
+        self.streams: Mapping[int, int] = {
+            number: stream
+            for number, stream in ((0, p2cread), (1, c2pwrite), (2, errwrite))
+            if stream != -1
+        }
+        # None if a subclass bypassed Process.__init__.
+        self._launch = launch
+        self.held: Sequence[Held] = () if launch is None else launch.held
+        self.engine = None if launch is None else launch.engine
+
+    @property
+    def by_popen(self) -> bool:
+        """Whether Popen's own engine has to start this one."""
+        return self.engine is None or self.engine.by_popen or not (self.close_fds or self.held)
+
+    def resolve_command(self) -> Command:
+        """Return the arguments, the environment, and the variables to add to it.
+
+        To be called when each `Held` has the identity by which the child will know it.
+        """
+        args, env = self.args, self.env
+        added: dict[str, str] = {}
+        if self.held:  # else there is nothing that an fd_arg could stand for
+            by_key = {each.key: each for each in self.held}
+            args = self.args = _plan.resolve_args(args, by_key)
+            if env is not None:
+                env = {name: _plan.resolve(env[name], by_key) for name in env.keys()}  # noqa: SIM118 -- it is what dict() asks of a mapping
+            if rows := [each for each in self.held if each.key not in _plan.PRIVATE]:
+                added[_handoff.VARIABLE] = _handoff.encode(rows)
+        return args, env, added
+
+    def popen_arguments(self) -> tuple[Any, ...]:
+        """Return what Popen's own engine is to be called with.
+
+        Popen closes everything else in the child, but cannot change numbers: a trampoline, or in
+        the child of a fork a function before `preexec_fn`, does that.
+        """
+        args, env, added = self.resolve_command()
+        executable, shell = self.executable, self.shell
+        kept = tuple(each.copy for each in self.held if each.number > 2) or self.pass_fds
+        preexec_fn, ids = self.preexec_fn, (self.gid, self.gids, self.uid)
+        trampoline = None if self._launch is None else self._launch.trampoline
+        if trampoline is not None:
+            (report,) = (each for each in self.held if each.key == _plan.REPORT)
+            args = trampoline.wrap_command(self, report, args, env)
+            executable, shell = None, False
+            if preexec_fn is None:
+                ids = (None, None, None)  # the trampoline changes them: Python may be out of reach
+            added = {**added, **trampoline.variables}
+        elif any(each.is_moved for each in self.held):
+            preexec_fn = _sys.backend.renumber_before(preexec_fn, self.held)
+            kept = tuple(each.number for each in self.held if each.number > 2)
+        if added:
+            env = {**(os.environ if env is None else env), **added}
+        streams = {**self.streams} | {
+            each.number: each.copy for each in self.held if each.number <= 2
+        }
+        _, p2cwrite, c2pread, _, errread, _ = self.pipes
+        return (
+            args,
+            executable,
+            preexec_fn,
+            self.close_fds,
+            kept,
+            self.cwd,
+            env,
+            self.startupinfo,
+            self.creationflags,
+            shell,
+            *(streams.get(0, -1), p2cwrite, c2pread, streams.get(1, -1)),
+            *(errread, streams.get(2, -1)),
+            self.restore_signals,
+            *ids,
+            self.umask,
+            self.start_new_session,
+            self.process_group,
+            *self.newer,
+        )

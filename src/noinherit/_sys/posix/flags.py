@@ -1,0 +1,48 @@
+"""The close-on-exec flag: of one descriptor, and of all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+assert sys.platform != "win32"
+
+from ..._entry import descriptor
+from . import system
+from .descriptors import inheritable, open_descriptors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+
+def set_inheritable(obj: Any, inheritable: bool) -> None:
+    """Set the flag of a descriptor."""
+    os.set_inheritable(descriptor(obj), inheritable)
+
+
+def get_inheritable(obj: Any) -> bool:
+    """Return the flag of a descriptor."""
+    return os.get_inheritable(descriptor(obj))
+
+
+def set_noinherit_all(keep: Iterable[Any]) -> None:
+    """Make everything open above 2, but `keep`, non-inheritable."""
+    kept = set(map(descriptor, keep))
+    first = 3
+    for number in [*sorted(number for number in kept if number > 2), 2**32 - 1]:
+        # An empty range is an error to the kernel.
+        if first < number and not system.set_noinherit_range(first, number - 1):
+            _walk(kept)
+            return
+        first = number + 1
+
+
+def _walk(kept: set[int]) -> None:
+    for number in open_descriptors():
+        if number > 2 and number not in kept and inheritable(number):
+            # Another thread may have closed it meanwhile.
+            with contextlib.suppress(OSError):
+                os.set_inheritable(number, False)
