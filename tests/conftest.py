@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import re
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -90,6 +91,16 @@ def strategy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv("NOINHERIT_STRATEGY", request.param)
     name: str = request.param
     return name
+
+
+if sys.platform != "win32":
+    from noinherit._sys.posix.actions import STRATEGIES
+
+    @pytest.fixture
+    def by_posix_spawn(monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have children started by posix_spawn, by the best strategy of it that this libc has."""
+        name = next(kind.name for kind in STRATEGIES if not kind.by_popen)
+        monkeypatch.setenv("NOINHERIT_STRATEGY", name)
 
 
 @pytest.fixture(autouse=True)

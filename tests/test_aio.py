@@ -44,7 +44,9 @@ def test_a_child_holds_exactly_what_it_was_given(
 ) -> None:
     os.set_inheritable(make_file(), True)
     wanted = make_file()
-    assert run(seen({"a": wanted, 9: wanted})).extra == {3: identity(wanted), 9: identity(wanted)}
+    witness = run(seen({"a": wanted, 9: wanted}))
+    assert witness.extra[9] == identity(wanted)
+    assert witness.beside(9) == [identity(wanted)]
 
 
 def test_a_wrong_request_is_refused(run: Run[Any]) -> None:

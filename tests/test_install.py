@@ -104,7 +104,7 @@ def test_asyncios_own_processes_take_fds(make_file: Callable[[], int]) -> None:
 
     async def main() -> bytes:
         spawn: Any = asyncio.create_subprocess_exec
-        process = await spawn(*PROBE, stdout=asyncio.subprocess.PIPE, fds={"a": wanted, 9: wanted})
+        process = await spawn(*PROBE, stdout=asyncio.subprocess.PIPE, fds={3: wanted, 9: wanted})
         output, _ = await asyncio.wait_for(process.communicate(), 60)
         return bytes(output)
 

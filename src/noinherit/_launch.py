@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 
 from . import _handoff, _plan, _sys
@@ -223,8 +222,9 @@ class Start:
         elif any(each.is_moved for each in self.held):
             preexec_fn = _sys.backend.renumber_before(preexec_fn, self.held)
             kept = tuple(each.number for each in self.held if each.number > 2)
-        if added:
-            env = {**(os.environ if env is None else env), **added}
+        if added or (env is None and self.engine is not None and self.engine.by_popen):
+            # A copy made at once: another thread may change os.environ meanwhile.
+            env = _sys.backend.encoded_environment(env, added)
         streams = {**self.streams} | {
             each.number: each.copy for each in self.held if each.number <= 2
         }

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from noinherit import _sys
-
 
 def _needs(capability: object, name: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not capability, reason=f"needs {name}")
@@ -30,6 +28,7 @@ def needs_module(name: str) -> pytest.MarkDecorator:
     return _needs(importlib.util.find_spec(name), name)
 
 
+needs_root = _needs(hasattr(os, "geteuid") and os.geteuid() == 0, "root")
 needs_fork = _needs(hasattr(os, "fork"), "fork")
 needs_posix_spawn = _needs(hasattr(os, "posix_spawn"), "posix_spawn")
 needs_closefrom_action = _needs(
@@ -46,8 +45,3 @@ needs_refcounts = _needs(
     sys.implementation.name == "cpython", "objects that go with their last reference"
 )
 needs_proc = _needs(Path("/proc/self/status").exists(), "Linux's /proc")
-# On musl and before glibc 2.34, `scan` lists here and closes in the child: beside one thread that
-# opens files, 69 to 221 of 1,000 children held one of them, and none that subprocess.Popen started.
-fails_without_exactness = pytest.mark.xfail(
-    not _sys.backend.describe().exact, reason="the strategy scan races", strict=True
-)

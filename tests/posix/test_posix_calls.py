@@ -54,7 +54,7 @@ class TestRecordLocks:
         with path.open("r+b") as file, path.open("rb") as other:
             fcntl.lockf(file, kind, 1, 3)
             assert is_locked(path)
-            assert witness({9: file, "b": other, 3: file}).extra == dict.fromkeys(
+            assert witness({9: file, 4: other, 3: file}).extra == dict.fromkeys(
                 (3, 4, 9), identity(file.fileno())
             )
             with install():
@@ -87,6 +87,7 @@ class TestRecordLocks:
             spawn_with(["true"], fds={3: reading})
 
 
+@pytest.mark.usefixtures("by_posix_spawn")
 class TestAnInterruptedSpawn:
     """The handler of a signal raises what the system's own answers are made of."""
 
@@ -179,7 +180,7 @@ def test_a_place_in_the_file_system_is_a_descriptor(tmp_path: Path, make_file: M
     for path in (tmp_path, tmp_path / "file0"):
         place = os.open(path, getattr(os, "O_PATH"))  # noqa: B009 -- mypy knows Linux's from no other
         try:
-            assert witness({"a": place}).extra == {3: identity(place)}
+            assert witness({"a": place}).beside() == [identity(place)]
         finally:
             os.close(place)
 
@@ -197,6 +198,7 @@ def test_a_derived_class_that_goes_around_init(make_file: Make) -> None:
         assert process.stdout.read().split() == [b"0027", b"has", b"it"]
 
 
+@pytest.mark.usefixtures("by_posix_spawn")
 def test_a_place_that_is_dead_does_not_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     def stat(path: Any, **options: Any) -> os.stat_result:
         if path == b"/dead/true":
@@ -211,6 +213,7 @@ def test_a_place_that_is_dead_does_not_end_the_search(monkeypatch: pytest.Monkey
         run_with(["true"], env={"PATH": "/dead"})
 
 
+@pytest.mark.usefixtures("by_posix_spawn")
 def test_an_error_of_close_costs_nobody_the_child(
     monkeypatch: pytest.MonkeyPatch, make_file: Make
 ) -> None:
@@ -228,6 +231,7 @@ def test_an_error_of_close_costs_nobody_the_child(
     assert held() == before
 
 
+@pytest.mark.usefixtures("by_posix_spawn")
 class TestNothingIsBuiltTwice:
     def test_for_children_that_are_alike(
         self, monkeypatch: pytest.MonkeyPatch, make_file: Make

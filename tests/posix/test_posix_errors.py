@@ -141,6 +141,7 @@ class TestAFailedSpawnLeavesNothing:
                 )
         assert (held(), children()) == before
 
+    @pytest.mark.usefixtures("by_posix_spawn")
     def test_too_many_descriptors(self) -> None:
         script = (
             "import errno, os, resource, subprocess, sys\n"

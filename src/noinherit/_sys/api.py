@@ -194,6 +194,11 @@ if TYPE_CHECKING:
         def make_inheritable_for_popen(self, streams: Iterable[int]) -> None:
             """Get `streams` ready for Popen's own engine."""
 
+        def encoded_environment(
+            self, env: Mapping[Any, Any] | None, added: Mapping[str, str]
+        ) -> Mapping[bytes, bytes]:
+            """Return `env`, or this process's variables, and `added`, for Popen's own engine."""
+
         def renumber_before(self, preexec_fn: Any, held: Sequence[Held]) -> Callable[[], None]:
             """Return a ``preexec_fn`` that gives `held` their numbers, then calls `preexec_fn`."""
 

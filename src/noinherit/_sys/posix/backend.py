@@ -22,7 +22,7 @@ from .actions import STRATEGIES, PopenEngine, compiled, strategy
 from .attributes import attributes
 from .descriptors import limit
 from .flags import get_inheritable, set_inheritable, set_noinherit_all
-from .strings import arguments, c_strings, environment, reject_nul
+from .strings import arguments, c_strings, encoded_environment, environment, reject_nul
 from .trampoline import Trampoline, renumber_before, require_python
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "check_stream",
     "choose_engine",
     "describe",
+    "encoded_environment",
     "get_inheritable",
     "has_number",
     "hold",

@@ -52,12 +52,22 @@ def _array(length: int) -> type[Strings]:
     return ctypes.c_char_p * length
 
 
+def encoded_environment(
+    env: Mapping[Any, Any] | None, added: Mapping[str, str]
+) -> dict[bytes, bytes]:
+    """Return the variables of `env`, or of this process, and those `added`."""
+    if env is None:
+        encoded = variables.copy()
+    else:
+        encoded = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+    encoded.update({os.fsencode(name): os.fsencode(value) for name, value in added.items()})
+    return encoded
+
+
 def environment(env: Mapping[Any, Any] | None, added: Mapping[str, str]) -> Strings:
     """Return ``envp`` of `env`, or of this process's variables, and what is added to them."""
     if env is not None:
-        encoded = {
-            os.fsencode(name): os.fsencode(value) for name, value in [*env.items(), *added.items()]
-        }
+        encoded = encoded_environment(env, added)
         if any(b"=" in name for name in encoded):
             raise ValueError("illegal environment variable name")
         return c_strings(_joined(encoded))

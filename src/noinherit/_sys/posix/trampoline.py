@@ -32,6 +32,8 @@ _IGNORED = ("SIGPIPE", "SIGXFSZ")
 # in the C locale it sets LC_CTYPE for its children (PEP 538). LISTEN_PIDFDID, which systemd sets
 # beside LISTEN_PID, would be another process's: sd_listen_fds(3) takes nothing then.
 #
+# Nothing may be imported once the ids have changed: hence the list of places, made before.
+#
 # A source or the pipe whose number another descriptor is to have is copied out of the way first.
 # os.dup makes copies that exec closes; those at their places stay, since os.dup2 does not.
 _SCRIPT = """
@@ -45,6 +47,9 @@ def parked(number):
     os.set_inheritable(number, False)
     return number
 try:
+    places = [program]
+    if "/" not in program:
+        places = [os.path.join(place, program) for place in os.get_exec_path()]
     report = parked(report)
     for target, source in {target: parked(source) for target, source in moves.items()}.items():
         os.dup2(source, target)
@@ -63,9 +68,16 @@ try:
         os.environ["LISTEN_PID"] = str(os.getpid())
         os.environ.pop("LISTEN_PIDFDID", None)
     step = "exec"
-    os.execvp(program, args)
-except OSError as error:
-    os.write(report, f"{error.errno} {step}".encode())
+    failures = []
+    for place in places:
+        try:
+            os.execv(place, args)
+        except OSError as error:
+            failures.append(error)
+    elsewhere = (FileNotFoundError, NotADirectoryError)
+    raise next((each for each in failures if not isinstance(each, elsewhere)), failures[-1])
+except BaseException as error:
+    os.write(report, f"{getattr(error, 'errno', None) or 22} {step}".encode())
 """
 
 

@@ -54,6 +54,7 @@ __all__ = [
     "check_stream",
     "choose_engine",
     "describe",
+    "encoded_environment",
     "get_inheritable",
     "has_number",
     "hold",
@@ -173,6 +174,11 @@ def make_inheritable_for_popen(streams: Iterable[int]) -> None:
     """Make the copies that Popen's own engine passes on inheritable, which it counts on."""
     for handle in streams:
         os.set_handle_inheritable(handle, True)
+
+
+def encoded_environment(env: Mapping[Any, Any] | None, added: Mapping[str, str]) -> NoReturn:
+    """Raise: Popen's own engine is not used with a table here."""
+    raise AssertionError("unreachable")
 
 
 def renumber_before(preexec_fn: Any, held: Sequence[Held]) -> NoReturn:

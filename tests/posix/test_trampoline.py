@@ -1,0 +1,151 @@
+"""What a child's numbers need that Popen's own engine cannot do: the trampoline, step by step."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+if sys.platform == "win32":
+    pytest.skip("numbers are given by CreateProcess there", allow_module_level=True)
+assert sys.platform != "win32"
+
+import errno
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from capabilities import needs_proc, needs_root
+from noinherit import exceptions, run_with, spawn_with
+from noinherit._sys.posix import trampoline
+from probe import held, identity
+from support import PROBE, children, witness
+
+Make = Callable[[], int]
+UNPRIVILEGED = 65534
+
+
+def steps() -> list[int]:
+    """Return the lines of the script at which a step begins."""
+    lines = trampoline._SCRIPT.splitlines()
+    begin, end = lines.index("try:"), lines.index("    failures = []")
+    return [
+        number
+        for number in range(begin + 1, end + 1)
+        if lines[number][4] != " " and "step =" not in lines[number]
+    ]
+
+
+class TestAFailure:
+    @pytest.mark.parametrize("step", steps())
+    def test_of_any_step_is_raised_and_leaves_nothing(
+        self, step: int, monkeypatch: pytest.MonkeyPatch, make_file: Make
+    ) -> None:
+        lines = trampoline._SCRIPT.splitlines()
+        lines.insert(step, f"    raise OSError({errno.EIO}, 'injected')")
+        monkeypatch.setattr(trampoline, "_SCRIPT", "\n".join(lines))
+        a, b = make_file(), make_file()
+        before = held(), children()
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)) as caught:
+            spawn_with(["true"], fds={a: b, b: a}, umask=0)
+        assert caught.value.errno == errno.EIO
+        assert caught.value.filename == ("true" if "failures" in lines[step + 1] else None)
+        assert (held(), children()) == before
+
+    @pytest.mark.parametrize("options", [{"umask": 0}, {"preexec_fn": print}])
+    def test_to_find_the_program_names_it(self, options: dict[str, Any], make_file: Make) -> None:
+        a, b = make_file(), make_file()
+        before = held(), children()
+        for program, error in (("/no/such", FileNotFoundError), ("/", PermissionError)):
+            with pytest.raises(error) as caught:
+                spawn_with([program], fds={a: b, b: a}, **options)
+            assert caught.value.filename == program
+        assert (held(), children()) == before
+
+    def test_of_the_directory_names_that(self, make_file: Make) -> None:
+        a, b = make_file(), make_file()
+        with pytest.raises(FileNotFoundError) as caught:
+            spawn_with(["true"], fds={a: b, b: a}, umask=0, cwd="/no/such")
+        assert caught.value.filename == "/no/such"
+
+    def test_to_find_a_python_is_told_with_the_way_out(
+        self, monkeypatch: pytest.MonkeyPatch, make_file: Make
+    ) -> None:
+        a, b = make_file(), make_file()
+        before = held()
+        args = [*PROBE]
+        monkeypatch.setattr(sys, "executable", "")
+        with pytest.raises(exceptions.UnsupportedOptionError, match="free in this process"):
+            spawn_with(args, fds={a: b, b: a}, umask=0)
+        assert held() == before
+        free = max(before) + 3
+        with spawn_with(args, fds={free: a, "b": b}, umask=0, stdout=subprocess.PIPE) as process:
+            assert identity(a).encode() in process.communicate()[0]
+
+
+class TestNumbersThatAreTaken:
+    @pytest.mark.parametrize("options", [{"umask": 0o22}, {"preexec_fn": os.getpid}])
+    def test_one_and_all(self, options: dict[str, Any], make_file: Make) -> None:
+        # Among them those of every pipe that the engine could open.
+        file = make_file()
+        taken = [os.dup(2) for _ in range(30)]
+        try:
+            table = dict.fromkeys(range(3, max(taken) + 4), file)
+            seen = witness(table, lifeline=True, **options)
+            assert seen.extra.items() >= dict.fromkeys(table, identity(file)).items()
+            assert len(seen.beside(*table)) == 1
+        finally:
+            for number in taken:
+                os.close(number)
+
+    def test_what_preexec_fn_opens_is_closed(self, make_file: Make) -> None:
+        a, b = make_file(), make_file()
+
+        def careless() -> None:
+            os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)
+
+        assert witness({a: b, b: a}, preexec_fn=careless).extra == {a: identity(b), b: identity(a)}
+
+
+@needs_root
+@needs_proc
+class TestOtherIds:
+    @pytest.mark.parametrize(
+        "options",
+        [{}, {"extra_groups": [7, 8]}, {"extra_groups": [], "umask": 0o27, "cwd": "/"}],
+    )
+    @pytest.mark.parametrize("moved", [True, False])
+    def test_are_the_childs_with_exactly_the_table(
+        self, options: dict[str, Any], moved: bool, make_file: Make
+    ) -> None:
+        a, b = make_file(), make_file()
+        table = {a: b, b: a} if moved else {a: a, b: b}
+        script = (
+            "grep -E '^(Uid|Gid|Groups|Umask|Cap(Prm|Eff))' /proc/$$/status; pwd\n"
+            "for fd in /proc/$$/fd/*; do stat -Lc '%n %D:%i' $fd; done"
+        )
+        done = run_with(
+            ["sh", "-c", script],
+            fds=table,
+            user=UNPRIVILEGED,
+            group=UNPRIVILEGED,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            **options,
+        )
+        lines = done.stdout.splitlines()
+        facts = dict(line.split(":\t") for line in lines if ":\t" in line)
+        assert facts["Uid"].split() == [str(UNPRIVILEGED)] * 4
+        assert facts["Gid"].split() == [str(UNPRIVILEGED)] * 4
+        assert int(facts["CapPrm"], 16) == int(facts["CapEff"], 16) == 0
+        if "extra_groups" in options:
+            assert facts["Groups"].split() == [str(group) for group in options["extra_groups"]]
+        if "umask" in options:
+            assert facts["Umask"] == "0027"
+        if "cwd" in options:
+            assert "/" in lines
+        numbers = {int(Path(line.split()[0]).name) for line in lines if line.startswith("/proc")}
+        assert numbers - {0, 1, 2} == {a, b}
