@@ -154,7 +154,7 @@ else:
             return ends[1]
 
         WAYS.append(pipe2)
-    if hasattr(os, "memfd_create"):
+    if sys.platform == "linux" and hasattr(os, "memfd_create"):
 
         def memfd(keep: contextlib.ExitStack, path: Path) -> int:
             fd = os.memfd_create("leak", 0)  # here
