@@ -225,10 +225,11 @@ def spawn_with(args: Args, *, fds: _plan.Fds = (), **popen_options: Any) -> Proc
     stay the caller's: they are neither closed nor is any flag of theirs changed, not even for a
     moment.
 
-    `popen_options` are those of `subprocess.Popen`. ``pass_fds`` adds to `fds`. ``close_fds=False``
-    contradicts the promise and is refused; options that need code between fork and exec
-    (``preexec_fn``, ``user``, ``group``, ``extra_groups``, ``umask``) are taken as long as every
-    descriptor keeps its number.
+    `popen_options` are those of `subprocess.Popen`; all of them work with any `fds`, except
+    ``close_fds=False``, which contradicts the promise and is refused. ``pass_fds`` adds to `fds`.
+    With ``user``, ``group``, ``extra_groups``, ``umask`` or ``preexec_fn``, a number that is taken
+    in this process costs the start of one more Python (see the gotchas), and a name gets any free
+    number.
 
     With ``lifeline=True`` the child gets one more descriptor, for `Process.wait_released`.
 

@@ -18,6 +18,7 @@ import unittest
 from typing import Any
 
 import noinherit
+from noinherit import _sys
 
 SUITES = ("test.test_subprocess", "test.test_asyncio.test_subprocess")
 
@@ -26,7 +27,7 @@ INSIDES = {
     "test_exception_errpipe_normal": "feeds the standard engine's error pipe",
     "test_exception_errpipe_bad_data": "feeds the standard engine's error pipe",
 }
-if sys.platform == "win32":
+if sys.platform == "win32" or _sys.backend.describe().strategy == "fork-exec":
     INSIDES = {}
 elif hasattr(subprocess, "_USE_VFORK"):  # until Python 3.13
     INSIDES["test__use_vfork"] = "expects _fork_exec to be called"
