@@ -247,9 +247,11 @@ class WindowsPython:
 
         libraries = self.folder / "wine" / LIBRARIES
         shutil.rmtree(libraries / "wine" / "i386-windows")
-        # Debian's package does this when it is installed.
+        # As Debian's package does when it is installed: Wine only loads what is marked as its own.
         zlib = self.folder / "wine" / "usr" / "x86_64-w64-mingw32" / "lib" / "zlib1.dll"
-        shutil.copy(zlib, libraries / "wine" / "x86_64-windows")
+        content = bytearray(zlib.read_bytes())
+        content[64:96] = b"Wine builtin DLL".ljust(32, b"\0")
+        (libraries / "wine" / "x86_64-windows" / zlib.name).write_bytes(content)
         for name in WINE:
             # One change at a time: patchelf 0.14 takes one's value for another's. An RPATH, unlike
             # a RUNPATH, is also used for what the program loads.
