@@ -301,7 +301,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         windows.build()
         if options.command == "build":
             return 0
-        passed_on: dict[str, str] = {}
+        helpers = Path(__file__).parent.parent / "tests" / "helpers"
+        passed_on = {"NOTHING": windows.compiled(helpers / "nothing.c")}
         if options.command != "run":
             # Where noinherit is on the path only, nothing tells pytest of its plugin.
             plugins = ["-p", "noinherit.pytest_plugin", "--noinherit=error"]
@@ -310,7 +311,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if data := os.environ.get("COVERAGE_FILE"):
                     passed_on["COVERAGE_FILE"] = f"Z:{data}"
             options.arguments[:0] = ["-m", "pytest", *plugins]
-            passed_on["WRITER"] = windows.compiled(Path("tests", "helpers", "writer.c"))
+            passed_on["WRITER"] = windows.compiled(helpers / "writer.c")
             if windows.node.exists():
                 passed_on["NODE"] = f"Z:{windows.node}"
         windows.see(Path.cwd() / "src")

@@ -24,10 +24,9 @@ from noinherit import run_with
 from noinherit._sys.windows import helper_parent, structs
 from noinherit._sys.windows import kernel32 as k32
 from probe import handles, identity
-from support import WINE, witness
+from support import CHEAP, WINE, witness
 
 Make = Callable[[], int]
-NOTHING = [sys.executable, "-I", "-S", "-c", ""]
 TERMINATE_AND_SYNCHRONIZE = 0x100001
 # They fail for handles only that are none.
 DO_NOT_FAIL = {
@@ -131,7 +130,7 @@ def test_memory_is_refused_by_any_call(
 
         def spawn() -> str:
             try:
-                done = run_with(NOTHING, fds=fds, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                done = run_with(CHEAP, fds=fds, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             except OSError as error:
                 return "refused" if error.winerror == 8 else repr(error)
             assert done.returncode == 0
