@@ -171,6 +171,10 @@ class WindowsPython:
         # Wine grumbles about the 32-bit half that it was installed without.
         self.wine("wineboot", "-i")
         self.wine("winecfg", "/v", "win10")
+        # Else Wine asks this service, in another process, for the volume of each file that Python
+        # looks at or opens: most of the time of an import. Files then have no volume's number.
+        service = r"HKLM\System\CurrentControlSet\Services\MountMgr"
+        self.wine("reg", "add", service, "/v", "Start", "/t", "REG_DWORD", "/d", "4", "/f")
         self.stop()
         if self.python("-c", "import ctypes, socket, pytest, hypothesis, coverage"):
             raise SystemExit("The Windows Python that was built does not start.")
