@@ -24,7 +24,7 @@ OTHERS = sys.platform in ("linux", "win32")
 
 
 def rounds(number: int) -> int:
-    """Return how often to repeat: less under Wine, where a start takes 50 to 150 ms."""
+    """Return how often a test repeats: a quarter under Wine, where a process starts slowly."""
     return number // 4 if WINE else number
 
 
