@@ -60,7 +60,7 @@ import coverage, pytest
 measuring = coverage.Coverage()
 measuring.start()
 @pytest.hookimpl(trylast=True)
-def pytest_unconfigure():
+def pytest_sessionfinish():  # xdist ends a worker that takes long after this
     measuring.stop()
     measuring.save()
 """
