@@ -209,7 +209,9 @@ def _named(error: OSError, program: str, cwd: Any) -> OSError:
 def _environment_block(
     env: Mapping[Any, Any] | None, added: Mapping[str, str]
 ) -> ctypes.Array[ctypes.c_char]:
-    variables = _own_environment() if env is None else dict(env)
+    # Not by dict(env), which would overlook the keys() of a dict's subclass.
+    copied = None if env is None else {name: env[name] for name in env.keys()}  # noqa: SIM118
+    variables = _own_environment() if copied is None else copied
     variables.update(added)
     lines = {}
     for name, value in variables.items():
