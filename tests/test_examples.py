@@ -19,6 +19,7 @@ import pytest
 
 import noinherit
 from noinherit import run_with, spawn_with
+from support import rounds
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -33,7 +34,7 @@ def load(name: str) -> Any:
 
 
 class TestPreforkServer:
-    REQUESTS = 3000
+    REQUESTS = rounds(3000)
 
     def test_restarts_under_load_lose_nothing(self) -> None:
         prefork = load("prefork_server")
