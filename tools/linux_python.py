@@ -5,14 +5,15 @@
     python tools/linux_python.py test BED FOLDER PYTEST-ARGUMENTS…
 
 A bed (see `BEDS`) is one Python and the C library that it runs on, in a folder of its own. `build`
-assembles it, once, in seconds. `run` runs it. `test` installs the working directory's noinherit
-into it and runs pytest. Nothing is installed on the machine; root is not needed.
+assembles it, once, in a minute at most. `run` runs it. `test` installs the working directory's
+noinherit into it and runs pytest. Nothing is installed on the machine; root is not needed.
 
-The interpreter and its extension modules come from PyPI's freeze-core, whose wheels carry a whole
-CPython as one program without a ``main``, which ten lines of C add, or from Debian's own packages.
-The pure part of the standard library, its tests and the C library come from Debian's packages, of
-whichever mirror this machine uses. patchelf makes the program use the C library beside it; programs
-that the tests start use the machine's.
+The interpreter and its extension modules come from one of two places. PyPI's freeze-core has wheels
+that carry a whole CPython as one program without a ``main``, which ten lines of C add. Debian's
+packages have a newer suite's interpreter, with every library that it needs. The pure part of the
+standard library, its tests and the C library are Debian's, from whichever mirror this machine uses.
+patchelf makes the program use the C library beside it; programs that the tests start use the
+machine's.
 
 Needs apt-get, dpkg-deb, patchelf, a C compiler and, for musl, musl-gcc; says so if one is missing.
 """
@@ -32,13 +33,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Raise it when what `build` makes changes: older folders are then made anew.
-RECIPE = "1"
+RECIPE = "2"
 CARRIER = "freeze-core==0.8.1"
 # hypothesis: later ones are half Rust, and there is no wheel of them for these Pythons.
 TOOLS = [
     *("pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis==6.155.7"),
     *("gunicorn>=22", "uvicorn>=0.30"),
 ]
+DEBIAN_SITE = "python3/dist-packages"
 PROGRAMS = {
     "apt-get": "apt",
     "dpkg-deb": "dpkg",
@@ -67,20 +69,47 @@ class Bed:
     """One Python and the C library that it runs on."""
 
     tag: str  # of the interpreter: "3.15t" is the free-threaded 3.15
-    platform: str  # of freeze-core's wheel
-    suite: str  # of Debian, for the standard library and the C library
-    libc: str = ""  # Debian's package of the C library, if not the machine's own is meant
+    suite: str  # of Debian, for the standard library
+    wheel: str = (
+        ""  # the platform of freeze-core's; without it, the suite's own interpreter is meant
+    )
+    libc: str = ""  # "musl", or the suite whose glibc is meant; without it, the machine's own is
+    implementation: str = "python"
 
     @property
     def version(self) -> str:
         """Return the version as the wheel and Debian's packages spell it."""
         return self.tag.rstrip("t")
 
+    @property
+    def packages(self) -> dict[str, list[str]]:
+        """Return which packages of which suite are needed."""
+        if self.implementation == "pypy":
+            library = ["pypy3", "pypy3-lib-testsuite"]
+        else:
+            # The minimal package has the modules that a start needs.
+            parts = ["minimal", "stdlib", "testsuite"]
+            library = [f"libpython{self.version}-{part}" for part in parts]
+        packages = {self.suite: library}
+        if self.libc == "musl":
+            library += ["musl", "src:zlib"]
+        elif self.libc:
+            packages.setdefault(self.libc, []).extend(["libc6", "zlib1g"])
+        return packages
+
 
 BEDS = {
-    "free314": Bed("3.14t", "manylinux2014_x86_64", "sid"),
-    "free315": Bed("3.15t", "manylinux2014_x86_64", "sid"),
-    "musl315": Bed("3.15", "musllinux_1_2_x86_64", "sid", "musl"),
+    # CPython, free-threaded.
+    "free314": Bed("3.14t", "sid", "manylinux2014_x86_64"),
+    "free315": Bed("3.15t", "sid", "manylinux2014_x86_64"),
+    # CPython on musl, as in Alpine.
+    "musl315": Bed("3.15", "sid", "musllinux_1_2_x86_64", "musl"),
+    # CPython on bullseye's glibc 2.31, whose posix_spawn cannot close a range of descriptors.
+    "glibc231": Bed("3.11", "bookworm", "manylinux2014_x86_64", "bullseye"),
+    # Debian sid's own CPython and PyPy, on its own glibc and libffi, the newest.
+    "sid314": Bed("3.14", "sid", libc="sid"),
+    "sid315": Bed("3.15", "sid", libc="sid"),
+    "pypy311": Bed("3.11", "sid", libc="sid", implementation="pypy"),
 }
 
 
@@ -108,17 +137,22 @@ def mirror() -> str:
     raise SystemExit("No source of Debian's packages is named in /etc/apt.")
 
 
-def download(suite: str, packages: list[str], into: Path) -> None:
+def download(suite: str, packages: list[str], into: Path, *, complete: bool) -> None:
     """Download packages of a Debian suite, or the upstream source of those named ``src:…``.
 
-    apt keeps what it knows of the suite below `into`, not with what this machine knows.
+    If `complete`, also every package that they depend on. All are extracted into ``root`` below
+    `into`. apt keeps what it knows of the suite below `into`, not with what this machine knows.
     """
+    into.mkdir()
     sources = into / "sources.list"
     address = f"[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror()} {suite} main"
     sources.write_text(f"deb {address}\ndeb-src {address}\n")
-    (into / "lists" / "partial").mkdir(parents=True)
+    for name in ("lists", "cache/archives"):
+        (into / name / "partial").mkdir(parents=True)
+    (into / "status").touch()  # nothing is installed
     options = {
         "Dir::State::Lists": into / "lists",
+        "Dir::State::Status": into / "status",
         "Dir::Etc::SourceList": sources,
         "Dir::Etc::SourceParts": "/dev/null",
         "Dir::Cache": into / "cache",
@@ -126,13 +160,20 @@ def download(suite: str, packages: list[str], into: Path) -> None:
         # A mirror that stands still is good enough.
         "Acquire::Check-Valid-Until": "false",
         "APT::Sandbox::User": "root",
+        "APT::Install-Recommends": "false",
     }
     apt = ["apt-get", "--quiet=2", *(f"-o{name}={value}" for name, value in options.items())]
     subprocess.run([*apt, "update"], cwd=into, check=True)
-    for package in packages:
-        kind, _, name = package.rpartition(":")
-        command = ["source", "--tar-only", "--download-only"] if kind == "src" else ["download"]
-        subprocess.run([*apt, *command, name], cwd=into, check=True, stdout=subprocess.DEVNULL)
+    if complete:
+        command = ["install", "--yes", "--download-only"]
+        subprocess.run([*apt, *command, *packages], cwd=into, check=True, stdout=subprocess.DEVNULL)
+    else:
+        for package in packages:
+            kind, _, name = package.rpartition(":")
+            command = ["source", "--tar-only", "--download-only"] if kind == "src" else ["download"]
+            subprocess.run([*apt, *command, name], cwd=into, check=True, stdout=subprocess.DEVNULL)
+    for archive in into.rglob("*.deb"):
+        subprocess.run(["dpkg-deb", "--extract", archive, into / "root"], check=True)
 
 
 class LinuxPython:
@@ -142,9 +183,11 @@ class LinuxPython:
         self.bed = bed
         self.folder = folder.resolve()
         self.lib = self.folder / "lib"
-        self.library = self.lib / f"python{bed.tag}"
-        self.program = self.folder / "bin" / f"python{bed.tag}"
-        self.site = self.library / "site-packages"
+        name = f"{bed.implementation}{bed.tag}"
+        self.library = self.lib / name
+        self.program = self.folder / "bin" / name
+        # Debian's own interpreters look elsewhere for what is installed.
+        self.site = self.library / "site-packages" if bed.wheel else self.lib / DEBIAN_SITE
 
     def run(self, *arguments: str) -> int:
         """Run the bed's Python to its end and return its exit status."""
@@ -167,12 +210,20 @@ class LinuxPython:
         check_programs()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.program.parent.mkdir(parents=True)
-        with tempfile.TemporaryDirectory() as scratch:
-            self._library(Path(scratch))
-            self._interpreter(Path(scratch))
+        with tempfile.TemporaryDirectory() as name:
+            scratch = Path(name)
+            for suite, packages in self.bed.packages.items():
+                # The machine's own C library, and what the wheel brings, make the rest superfluous.
+                download(suite, packages, scratch / suite, complete=suite == self.bed.libc)
+            self._library(scratch / self.bed.suite / "root")
+            if self.bed.wheel:
+                self._carried(scratch)
+            else:
+                self._debian(scratch / self.bed.suite / "root")
             if self.bed.libc == "musl":
-                self._musl(Path(scratch))
-            self._main(Path(scratch))
+                self._musl(scratch / self.bed.suite)
+            elif self.bed.libc:
+                self._glibc(scratch / self.bed.libc / "root")
         for name in ("python3", "python"):
             (self.program.parent / name).symlink_to(self.program.name)
         self._pip("install", "--target", self.site, *TOOLS)
@@ -188,35 +239,36 @@ class LinuxPython:
         quiet = ("--quiet", "--disable-pip-version-check")
         subprocess.run([sys.executable, "-m", "pip", command, *quiet, *arguments], check=True)
 
-    def _library(self, scratch: Path) -> None:
-        version = self.bed.version
-        # The minimal package has the modules that a start needs.
-        packages = [f"libpython{version}-{part}" for part in ("minimal", "stdlib", "testsuite")]
-        if self.bed.libc == "musl":
-            packages += ["musl", "src:zlib"]
-        download(self.bed.suite, packages, scratch)
-        for package in scratch.glob("*.deb"):
-            subprocess.run(["dpkg-deb", "--extract", package, scratch / "root"], check=True)
+    def _library(self, root: Path) -> None:
+        # sitecustomize.py is a link to a file of Debian's that is not there.
+        omitted = ["config-*", "sitecustomize.py", *(["lib-dynload"] if self.bed.wheel else [])]
         shutil.copytree(
-            scratch / "root" / "usr" / "lib" / f"python{version}",
+            root / "usr" / "lib" / f"{self.bed.implementation}{self.bed.version}",
             self.library,
-            # sitecustomize.py is a link to a file of Debian's that is not there.
-            ignore=shutil.ignore_patterns("lib-dynload", "config-*", "sitecustomize.py"),
+            ignore=shutil.ignore_patterns(*omitted),
         )
 
+    def _debian(self, root: Path) -> None:
+        """Take the suite's own interpreter."""
+        name = "pypy3" if self.bed.implementation == "pypy" else self.program.name
+        shutil.copy(root / "usr" / "bin" / name, self.program)
+        # It looks for libraries beside it, and so do the libraries that these need.
+        self._patch("--force-rpath", "--set-rpath", "$ORIGIN/../lib")
+
+    def _carried(self, scratch: Path) -> None:
+        """Take the interpreter that freeze-core carries."""
         # What sysconfig reads is named for the build. Debian's does, but for the missing GIL.
         (facts,) = self.library.glob("_sysconfigdata__linux_*.py")
-        flags = self.bed.tag.removeprefix(version)
-        libc = self.bed.libc or "gnu"
+        flags = self.bed.tag.removeprefix(self.bed.version)
+        libc = "musl" if self.bed.libc == "musl" else "gnu"
         name = f"_sysconfigdata_{flags}_linux_x86_64-linux-{libc}.py"
         text = facts.read_text() + f"build_time_vars['Py_GIL_DISABLED'] = {int(flags == 't')}\n"
         (self.library / name).write_text(text)
 
-    def _interpreter(self, scratch: Path) -> None:
         tag = self.bed.tag.replace(".", "")
         self._pip(
             *("download", "--no-deps", "--only-binary=:all:", "--implementation", "cp"),
-            *("--abi", f"cp{tag}", "--platform", self.bed.platform),
+            *("--abi", f"cp{tag}", "--platform", self.bed.wheel),
             *("--python-version", self.bed.version, "--dest", str(scratch), CARRIER),
         )
         (wheel,) = scratch.glob("*.whl")
@@ -236,35 +288,44 @@ class LinuxPython:
                     (packed / base).write_bytes(archive.read(name))
                     (self.lib / base).symlink_to(packed / base)
         self.program.chmod(0o755)
+        self._main(scratch)
 
-    def _musl(self, scratch: Path) -> None:
+    def _main(self, scratch: Path) -> None:
+        source = scratch / "main.c"
+        source.write_text(MAIN)
+        compiler = "musl-gcc" if self.bed.libc == "musl" else "cc"
+        target = self.lib / "libmain.so"
+        flags = ["-shared", "-fPIC", "-O2", "-nostdlib"]
+        subprocess.run([compiler, *flags, "-o", target, source], check=True)
+        # The program looks for libraries in ../lib already.
+        self._patch("--add-needed", target.name)
+
+    def _musl(self, folder: Path) -> None:
         """Put musl beside the program, and the one library that the wheel expects of Alpine."""
-        shutil.copy(scratch / "root/usr/lib/x86_64-linux-musl/libc.so", self.lib / "libc.so")
-        (source,) = scratch.glob("zlib_*.orig.tar.gz")
+        loader = self.lib / "libc.so"
+        shutil.copy(folder / "root" / "usr" / "lib" / "x86_64-linux-musl" / "libc.so", loader)
+        loader.chmod(0o755)
+        self._patch("--set-interpreter", loader)
+        (source,) = folder.glob("zlib_*.orig.tar.gz")
         with tarfile.open(source) as archive:
-            archive.extractall(scratch / "zlib", filter="data")
-        files = sorted((scratch / "zlib").glob("*/*.c"))
+            archive.extractall(folder / "zlib", filter="data")
+        files = sorted((folder / "zlib").glob("*/*.c"))
         library = self.lib / "libz.so.1"
         subprocess.run(
             ["musl-gcc", "-shared", "-fPIC", "-O2", "-DHAVE_UNISTD_H", "-o", library, *files],
             check=True,
         )
 
-    def _main(self, scratch: Path) -> None:
-        source = scratch / "main.c"
-        source.write_text(MAIN)
-        musl = self.bed.libc == "musl"
-        compiler = "musl-gcc" if musl else "cc"
-        target = self.lib / "libmain.so"
-        flags = ["-shared", "-fPIC", "-O2", "-nostdlib"]
-        subprocess.run([compiler, *flags, "-o", target, source], check=True)
-        # One change at a time: patchelf 0.14 takes one's value for another's. The program looks for
-        # libraries in ../lib already.
-        subprocess.run(["patchelf", "--add-needed", target.name, self.program], check=True)
-        if musl:
-            loader = self.lib / "libc.so"
-            loader.chmod(0o755)
-            subprocess.run(["patchelf", "--set-interpreter", loader, self.program], check=True)
+    def _glibc(self, root: Path) -> None:
+        """Put the suite's glibc beside the program, and all libraries that came with it."""
+        for name in ("lib", "usr/lib"):
+            for file in (root / name / "x86_64-linux-gnu").glob("*.so*"):
+                shutil.copy(file, self.lib)
+        self._patch("--set-interpreter", self.lib / "ld-linux-x86-64.so.2")
+
+    def _patch(self, *change: str | Path) -> None:
+        # One change at a time: patchelf 0.14 takes one's value for another's.
+        subprocess.run(["patchelf", *change, self.program], check=True)
 
 
 def main() -> int:
