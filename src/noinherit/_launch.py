@@ -49,17 +49,9 @@ class Launch:
                 redirected=redirected,
                 limit=backend.limit(),
             )
-        if listen_fds:
-            from ._listen import variables  # noqa: PLC0415 -- rarely needed; keeps `import noinherit` cheap
-
-            self._announced = variables(listen_fds, entries)
-        else:
-            self._announced = {}
+        self._announced = _announced(listen_fds, entries)
         _plan.check_references(args, options["env"], entries, backend.has_number)
-        for number, stream in redirected.items():
-            backend.check_stream(_plan.STREAMS[number], stream)
-            if not isinstance(stream, int):
-                descriptor(stream)  # Popen takes a closed socket's -1 for PIPE
+        _check_streams(redirected)
         backend.check(entries, options)
         self.stderr = streams[2]
         # With stdout=None, Popen would send STDOUT to our stdout, not to fds[1].
@@ -113,6 +105,23 @@ class Launch:
         for owner in (self.lifeline, self.trampoline):
             if owner is not None:
                 owner.close()
+
+
+def _announced(listen_fds: Sequence[Key], entries: Sequence[Entry]) -> dict[str, str]:
+    """Return the variables that announce `listen_fds`; raise if they cannot be announced."""
+    if not listen_fds:
+        return {}
+    from ._listen import variables  # noqa: PLC0415 -- rarely needed; keeps `import noinherit` cheap
+
+    return variables(listen_fds, entries)
+
+
+def _check_streams(redirected: Mapping[int, Any]) -> None:
+    """Raise for a value of ``stdin=`` or its like that no child here can use."""
+    for number, stream in redirected.items():
+        _sys.backend.check_stream(_plan.STREAMS[number], stream)
+        if not isinstance(stream, int):
+            descriptor(stream)  # Popen takes a closed socket's -1 for PIPE
 
 
 class Start:

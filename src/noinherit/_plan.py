@@ -19,7 +19,7 @@ from .exceptions import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any, TypeAlias
 
     from ._entry import HasFileno, Key
@@ -77,29 +77,17 @@ def plan(
     are names that get the numbers from 3 up, in this order; `limit` is the first number that no
     descriptor can have.
     """
-    places: dict[Key, int] = {}
-    for number, key in enumerate(first, 3):
-        places.setdefault(key, number)
-    claims: dict[int, Key | None] = dict.fromkeys(redirected)
-    entries: list[Entry] = []
+    table = _Table(redirected, limit)
     names: list[tuple[str, Any]] = []
-
-    def claim(key: Key, number: int, value: Any, *, fixed: bool = True) -> None:
-        if not 0 <= number < limit:
-            raise NumberOutOfRangeError(key, shown(value), limit)
-        if number in claims:
-            other = claims[number]
-            claimant = f"{STREAMS[number]}=" if other is None else f"fds[{other!r}]"
-            raise NumberTakenError(key, shown(value), number, claimant)
-        claims[number] = key
-        entries.append(Entry(key, number, value, fixed=fixed))
-
-    if isinstance(fds, (dict, Mapping)):  # an abstract class takes longer to tell
+    if isinstance(fds, (dict, Mapping)):  # checking against an abstract class takes longer
+        places: dict[Key, int] = {}
+        for number, key in enumerate(first, 3):
+            places.setdefault(key, number)
         for key, value in fds.items():
             if type(key) is int:
-                claim(key, key, value)
+                table.claim(key, key, value)
             elif isinstance(key, str) and key in places:
-                claim(key, places[key], value)
+                table.claim(key, places[key], value)
             elif isinstance(key, str) and key:
                 names.append((key, value))
             else:
@@ -107,21 +95,48 @@ def plan(
     else:
         # "Under the number it has here": listing one twice says nothing new.
         for number, value in {descriptor(value): value for value in fds}.items():
-            claim(number, number, value)
-    given = {entry.number: entry.value for entry in entries}
-    for number in dict.fromkeys(map(descriptor, pass_fds)):
-        # subprocess lets a redirected stream win over the same number in pass_fds; and what `fds`
-        # has under the number it has here is said twice.
-        if not (number <= 2 and number in claims) and not (
-            number in given and descriptor(given[number]) == number
-        ):
-            claim(number, number, number)
+            table.claim(number, number, value)
+    for number in _beyond(table, pass_fds):
+        table.claim(number, number, number)
     free = 3
     for name, value in names:
-        while free in claims:
+        while free in table.claims:
             free += 1
-        claim(name, free, value, fixed=False)
-    return entries
+        table.claim(name, free, value, fixed=False)
+    return table.entries
+
+
+class _Table:
+    """The entries so far, and by whom each number is claimed: None is an option of Popen."""
+
+    def __init__(self, redirected: Iterable[int], limit: int) -> None:
+        self.entries: list[Entry] = []
+        self.claims: dict[int, Key | None] = dict.fromkeys(redirected)
+        self._limit = limit
+
+    def claim(self, key: Key, number: int, value: Any, *, fixed: bool = True) -> None:
+        """Add an entry; raise if its number is taken or can be none."""
+        if not 0 <= number < self._limit:
+            raise NumberOutOfRangeError(key, shown(value), self._limit)
+        if number in self.claims:
+            other = self.claims[number]
+            claimant = f"{STREAMS[number]}=" if other is None else f"fds[{other!r}]"
+            raise NumberTakenError(key, shown(value), number, claimant)
+        self.claims[number] = key
+        self.entries.append(Entry(key, number, value, fixed=fixed))
+
+
+def _beyond(table: _Table, pass_fds: Iterable[int]) -> Iterator[int]:
+    """Yield the numbers of `pass_fds` that the table and the redirected streams do not cover.
+
+    subprocess lets a redirected stream win over the same number in ``pass_fds``. What the table
+    has under the number it has here is merely said twice.
+    """
+    values = {entry.number: entry.value for entry in table.entries}
+    for number in dict.fromkeys(map(descriptor, pass_fds)):
+        twice = number in values and descriptor(values[number]) == number
+        if not twice and not (number <= 2 and number in table.claims):
+            yield number
 
 
 def private_entry(key: Key, value: HasFileno, entries: Iterable[Entry], limit: int) -> Entry:

@@ -107,17 +107,7 @@ def main(options: Any) -> int:
     if not args:
         options.refuse("there is no command to run")
     numbers = range(_listen.FIRST, _listen.FIRST + len(options.listen))
-    taken = [number for number, _, _ in options.fd]
-    for number in taken:
-        if taken.count(number) > 1:
-            options.refuse(f"argument --fd: {number} is given twice")
-        if number in numbers:
-            options.refuse(f"argument --fd: {number} is a listener's number")
-    names = [name for name, _, _ in options.listen if name]
-    for name in names:
-        if names.count(name) > 1:
-            options.refuse(f"argument --listen: {name} is given twice")
-
+    _refuse_what_is_given_twice(options, numbers)
     with contextlib.ExitStack() as opened:
         fds: dict[int | str, Any] = {}
         try:
@@ -178,6 +168,19 @@ def _forwarded() -> Iterator[Callable[[Callable[[int], None]], None]]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def _refuse_what_is_given_twice(options: Any, listeners: range) -> None:
+    taken = [number for number, _, _ in options.fd]
+    for number in taken:
+        if taken.count(number) > 1:
+            options.refuse(f"argument --fd: {number} is given twice")
+        if number in listeners:
+            options.refuse(f"argument --fd: {number} is a listener's number")
+    names = [name for name, _, _ in options.listen if name]
+    for name in names:
+        if names.count(name) > 1:
+            options.refuse(f"argument --listen: {name} is given twice")
 
 
 def _failed(what: str, error: Exception, status: int) -> int:

@@ -179,8 +179,6 @@ def spawn(start: Start) -> tuple[int, Any]:
     table = dict(start.streams)
     for each in start.held:
         table[each.number] = each.copy
-    pid = ctypes.c_int()
-    failure = errno.ENOENT
     actions = compiled(start.engine, table, directory)
     settings = attributes(
         start.engine.flags,
@@ -188,23 +186,14 @@ def spawn(start: Start) -> tuple[int, Any]:
         bool(start.start_new_session),
         start.process_group,
     )
+    failure = errno.ENOENT
     for path in _candidates(program, directory, env):
         # Saves starting a child for each place on PATH where the program is not.
         code = 0 if path == program else _why_not(os.path.join(directory or b"", path))
         if not code:
-            try:
-                code = libc.posix_spawn(
-                    ctypes.byref(pid), path, actions.raw, settings.raw, argv, envp
-                )
-                if not code:
-                    return pid.value, None
-            except BaseException:
-                # A signal's handler has raised: nobody would know of the child.
-                if pid.value:
-                    with contextlib.suppress(OSError):  # somebody else may have reaped it
-                        os.kill(pid.value, signal.SIGKILL)
-                        os.waitpid(pid.value, 0)
-                raise
+            code, pid = _posix_spawn(path, actions.raw, settings.raw, argv, envp)
+            if not code:
+                return pid, None
             if code not in _OF_THE_PROGRAM:
                 failure = code
                 break
@@ -215,6 +204,20 @@ def spawn(start: Start) -> tuple[int, Any]:
     if failure == errno.EPERM and start.process_group >= 0:
         executable = None  # setpgid(2) says so, too
     raise _explained(failure, executable, cwd, directory)
+
+
+def _posix_spawn(path: bytes, actions: Any, settings: Any, argv: Any, envp: Any) -> tuple[int, int]:
+    """Return the errno, 0 for none, and the process id."""
+    pid = ctypes.c_int()
+    try:
+        return libc.posix_spawn(ctypes.byref(pid), path, actions, settings, argv, envp), pid.value
+    except BaseException:
+        # A signal's handler has raised; no caller could reach the child.
+        if pid.value:
+            with contextlib.suppress(OSError):  # another thread may have reaped it
+                os.kill(pid.value, signal.SIGKILL)
+                os.waitpid(pid.value, 0)
+        raise
 
 
 def _why_not(path: bytes) -> int:

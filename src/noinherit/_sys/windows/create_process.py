@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import subprocess
@@ -11,7 +12,7 @@ from . import structs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any, Self
 
     Attributes = dict[int, ctypes.Array[ctypes.c_void_p]]
@@ -164,7 +165,7 @@ def create(
         | structs.EXTENDED_STARTUPINFO_PRESENT
         | (structs.CREATE_SUSPENDED if prepare else 0)
     )
-    with AttributeList(attributes) as listed:
+    with AttributeList(attributes) as listed, _killed_on_error(created):
         extended.lpAttributeList = ctypes.addressof(listed.raw)
         try:
             k32.CreateProcessW(
@@ -179,22 +180,32 @@ def create(
                 ctypes.byref(extended),
                 ctypes.byref(created),
             )
-            if prepare is not None:
-                prepare(created.dwProcessId)
-                if not creationflags & structs.CREATE_SUSPENDED:
-                    k32.ResumeThread(created.hThread)
-        except BaseException as error:
-            if isinstance(error, OSError) and not created.hProcess:
-                raise _named(error, program or line, cwd) from None
-            # An interrupt that came while the system was at it, or a child that could not be
-            # prepared: nobody would know of it.
+        except OSError as error:
             if created.hProcess:
-                k32.TerminateProcess(created.hProcess, 1)
-                k32.CloseHandle(created.hProcess)
-                k32.CloseHandle(created.hThread)
-            raise
+                raise  # it is a signal handler's
+            raise _named(error, program or line, cwd) from None
+        if prepare is not None:
+            prepare(created.dwProcessId)
+            if not creationflags & structs.CREATE_SUSPENDED:
+                k32.ResumeThread(created.hThread)
     k32.CloseHandle(created.hThread)
     return created.dwProcessId, subprocess.Handle(created.hProcess)  # type: ignore[attr-defined]  # typeshed leaves out what Popen owns a handle by
+
+
+@contextlib.contextmanager
+def _killed_on_error(created: structs.PROCESS_INFORMATION) -> Iterator[None]:
+    """End a child that could not be prepared, or during whose start a signal handler raised.
+
+    No caller can reach it.
+    """
+    try:
+        yield
+    except BaseException:
+        if created.hProcess:
+            k32.TerminateProcess(created.hProcess, 1)
+            k32.CloseHandle(created.hProcess)
+            k32.CloseHandle(created.hThread)
+        raise
 
 
 def _named(error: OSError, program: str, cwd: Any) -> OSError:
