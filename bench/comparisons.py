@@ -20,7 +20,7 @@ from pathlib import Path
 from measure import OURS, Comparison, Target, medians, timed
 
 import noinherit
-from noinherit._sys.posix import actions, libc
+from noinherit._sys.posix import actions, attributes, libc
 from noinherit._sys.posix.remap import remap
 
 HERE = Path(__file__).parent
@@ -88,7 +88,7 @@ class Posix:
     def bare(self) -> Contender:
         """Return the least that can be a `Popen` by posix_spawn: all prepared, and no promise."""
         moves = actions.compiled(actions.strategy(), {}, None)
-        settings = actions.attributes(0, True, False, -1)
+        settings = attributes.attributes(0, True, False, -1)
         path = os.fsencode(self.child)
         argv = (ctypes.c_char_p * 2)(path, None)
         # Nothing changes it meanwhile.
@@ -168,6 +168,39 @@ class Posix:
                     },
                     self._rounds(600),
                 )
+        return made
+
+    def engines(self) -> Comparison:
+        """Compare what posix_spawn cannot do: Popen's own engine, and with it a trampoline."""
+        made = Comparison(
+            "engines",
+            "an option that needs code in the child, one descriptor handed over",
+            Target("Popen", 1.1, "its number is free"),
+            Target("a Python and C", 1.25, "its number is taken"),
+        )
+        idle = [sys.executable, "-I", "-S", "-c", ""]
+        with _files(2) as (file, other):
+            free = max(file, other) + 1
+            made.cases["its number is free"] = medians(
+                {
+                    OURS: self.ours(fds={free: file}, umask=0o22),
+                    "Popen": self.popen(pass_fds=[file], umask=0o22),
+                },
+                self._rounds(600),
+            )
+            start = self.in_c({})
+
+            def a_python_and_c() -> None:
+                subprocess.Popen(idle, pass_fds=[file], umask=0o22).wait()
+                start()
+
+            made.cases["its number is taken"] = medians(
+                {
+                    OURS: self.ours(fds={other: file}, umask=0o22),
+                    "a Python and C": timed(a_python_and_c),
+                },
+                self._rounds(100),
+            )
         return made
 
     def open_files(self) -> Comparison:
@@ -353,6 +386,7 @@ class Posix:
 COMPARISONS = (
     "spawn",
     "descriptors",
+    "engines",
     "open_files",
     "memory",
     "lateness",
