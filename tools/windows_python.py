@@ -135,10 +135,10 @@ class WindowsPython:
 
     def stop(self) -> None:
         """End what still runs in this prefix, Wine's own services first of all."""
-        for argument in ("-k", "-w"):
-            subprocess.run(
-                [self.programs["wineserver"], argument], env=self.environment, check=False
-            )
+        server = self.programs["wineserver"]
+        if Path(server).exists():  # else the build has failed before
+            for argument in ("-k", "-w"):
+                subprocess.run([server, argument], env=self.environment, check=False)
 
     def python(self, *arguments: str, **options: str) -> int:
         """Run the Windows Python."""
@@ -241,13 +241,10 @@ class WindowsPython:
     def _from_debian(self, scratch: Path) -> None:
         """Take the standard library and Wine from packages of Debian sid."""
         library = [f"libpython{self.version}-{part}" for part in ("minimal", "stdlib", "testsuite")]
-        download("sid", [*library, *NEWEST_WINE], scratch)
-        for package in scratch.glob("*.deb"):
-            pure = package.name.startswith("libpython")
-            root = scratch / "python" if pure else self.folder / "wine"
-            subprocess.run(["dpkg-deb", "--extract", package, root], check=True)
-            package.unlink()
-        self._library(scratch / "python" / "usr" / "lib" / f"python{self.version}")
+        download("sid", library, scratch / "python", complete=False)
+        self._library(scratch / "python" / "root" / "usr" / "lib" / f"python{self.version}")
+        download("sid", NEWEST_WINE, scratch / "wine", complete=False)
+        shutil.move(scratch / "wine" / "root", self.folder / "wine")
 
         libraries = self.folder / "wine" / LIBRARIES
         shutil.rmtree(libraries / "wine" / "i386-windows")
