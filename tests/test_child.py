@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capabilities import needs_fork, needs_program
-from noinherit import _handoff, exceptions, run_with
+from noinherit import InheritedFd, _handoff, exceptions, run_with
 from support import PRELUDE, child
 
 
@@ -78,6 +80,33 @@ class TestInherited:
         assert refusals == [taken] * 4
         assert shown.startswith("<InheritedFd 'a': pipe taken> <InheritedFd 'b': pipe ")
         assert unknown == "no descriptor was handed over under 'c'\n"
+
+
+@pytest.mark.parametrize("method", ["detach", "open", "close"])
+def test_of_threads_that_take_one_at_once_one_gets_it(method: str) -> None:
+    took: list[Any] = []
+
+    def take() -> None:
+        together.wait()
+        with contextlib.suppress(exceptions.AlreadyTakenError):
+            took.append(getattr(fd, method)())
+
+    for _ in range(50):
+        reader, writer = os.pipe()
+        os.close(writer)
+        fd = InheritedFd("a", _handoff.record("a", reader, reader))
+        together = threading.Barrier(8)
+        threads = [threading.Thread(target=take) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if method == "close":  # another's would raise EBADF, or close what has the number by then
+            assert len(took) == 8
+        else:
+            assert len(took) == 1
+            os.close(took[0]) if method == "detach" else took[0].close()
+        took.clear()
 
 
 def test_what_could_not_be_opened_so_can_be_taken_otherwise() -> None:

@@ -34,17 +34,21 @@ class InheritedFd:
     """Owner of one descriptor that the parent handed over, until someone takes it.
 
     `socket`, `channel`, `open` and `detach` pass the ownership on; each works once, and afterwards
-    every method but `close` raises `AlreadyTakenError`.
+    every method but `close` raises `AlreadyTakenError`. If several threads take it at once, one of
+    them gets it.
     """
 
-    __slots__ = ("_handle", "_number", "_shared", "key", "kind")
+    __slots__ = ("_handle", "_number", "_shared", "_taking", "key", "kind")
 
-    def __init__(self, key: Key, told: _handoff.Record) -> None:
+    def __init__(self, key: Key, record: _handoff.Record) -> None:
         self.key = key
-        self.kind = told.kind
-        self._number = told.number
-        self._handle = told.identity
-        self._shared = told.shared
+        self.kind = record.kind
+        self._number = record.number
+        self._handle = record.identity
+        self._shared = record.shared
+        # Held from looking at the number until it is gone: else two threads could both own it, with
+        # and without a GIL. Reentrant, as close() takes it by another method.
+        self._taking = threading.RLock()
 
     def __repr__(self) -> str:
         state = "taken" if self._number == -1 else self._number
@@ -80,16 +84,18 @@ class InheritedFd:
 
             Raises `NotADescriptorError` for what has a descriptor: that one is the owner.
             """
-            handle = self.handle()
-            if self.kind != "other":
-                raise NotADescriptorError(self.key, repr(self))
-            self._number = -1
+            with self._taking:
+                handle = self.handle()
+                if self.kind != "other":
+                    raise NotADescriptorError(self.key, repr(self))
+                self._number = -1
             return handle
 
     def detach(self) -> int:
         """Return the descriptor's number; closing it is the caller's duty from now on."""
-        number = self.fileno()
-        self._number = -1
+        with self._taking:
+            number = self.fileno()
+            self._number = -1
         return number
 
     def socket(self) -> socket.socket:
@@ -99,11 +105,12 @@ class InheritedFd:
         """
         import socket  # noqa: PLC0415 -- a child that was handed no socket need not pay for it
 
-        if self._number != -1 and self._shared is not None:
-            made = socket.socket(*self._shared)
-        else:
-            made = socket.socket(fileno=self.fileno())
-        self._number = -1
+        with self._taking:
+            if self._number != -1 and self._shared is not None:
+                made = socket.socket(*self._shared)
+            else:
+                made = socket.socket(fileno=self.fileno())
+            self._number = -1
         return made
 
     def channel(self) -> Channel:
@@ -115,8 +122,9 @@ class InheritedFd:
         from . import _sys  # noqa: PLC0415 -- as above
         from ._channel import Channel  # noqa: PLC0415 -- as above
 
-        made = Channel(_sys.ends.adopt(self.fileno()))
-        self._number = -1
+        with self._taking:
+            made = Channel(_sys.ends.adopt(self.fileno()))
+            self._number = -1
         return made
 
     def open(self, mode: str = "r", **options: Any) -> IO[Any]:
@@ -124,23 +132,25 @@ class InheritedFd:
 
         If it raises, the descriptor can still be taken otherwise.
         """
-        number = self.fileno()
-        # When the built-in one fails, it may have closed the number, or not.
-        open(number, mode, **{**options, "closefd": False}).close()  # noqa: PTH123 -- a number is no path
-        made: IO[Any] = open(number, mode, **options)  # noqa: SIM115, PTH123 -- it is handed to the caller
-        self._number = -1
+        with self._taking:
+            number = self.fileno()
+            # When the built-in one fails, it may have closed the number, or not.
+            open(number, mode, **{**options, "closefd": False}).close()  # noqa: PTH123 -- a number is no path
+            made: IO[Any] = open(number, mode, **options)  # noqa: SIM115, PTH123 -- it is handed to the caller
+            self._number = -1
         return made
 
     def close(self) -> None:
         """Close the descriptor or the handle, unless it was taken."""
-        if self._number == -1:
-            return
-        if sys.platform == "win32" and self.kind == "other":
-            _winapi.CloseHandle(self.detach_handle())
-        elif self._shared is not None:
-            self.socket().close()
-        else:
-            os.close(self.detach())
+        with self._taking:
+            if self._number == -1:
+                return
+            if sys.platform == "win32" and self.kind == "other":
+                _winapi.CloseHandle(self.detach_handle())
+            elif self._shared is not None:
+                self.socket().close()
+            else:
+                os.close(self.detach())
 
 
 class _InheritedFds(dict["Key", InheritedFd]):
@@ -199,16 +209,16 @@ if sys.platform == "win32":
     import _winapi
     import msvcrt
 
-    def _is_ours(told: _handoff.Record) -> bool:
-        """Return whether what is told is what this process was given."""
+    def _is_ours(record: _handoff.Record) -> bool:
+        """Return whether this process was given what `record` describes."""
         try:
-            if told.kind == "socket":
-                return told.shared is not None
-            if told.kind != "other":
-                return f"{msvcrt.get_osfhandle(told.number):x}" == told.identity
+            if record.kind == "socket":
+                return record.shared is not None
+            if record.kind != "other":
+                return f"{msvcrt.get_osfhandle(record.number):x}" == record.identity
             # It has no number to be compared; but what was passed on is inheritable, and neither
             # a standard stream nor a file that has come by the same value.
-            handle = int(told.identity, 16)
+            handle = int(record.identity, 16)
             return os.get_handle_inheritable(handle) and not _is_file(handle)
         except (OSError, OverflowError, ValueError):
             return False
@@ -221,13 +231,13 @@ if sys.platform == "win32":
 
     def _open_sockets(records: list[_handoff.Record]) -> None:
         """Open those that are sockets: only now can they be kept from children of this process."""
-        sockets = [told for told in records if told.kind == "socket"]
+        sockets = [record for record in records if record.kind == "socket"]
         if sockets:
             from ._sys.windows import sockets as passed  # noqa: PLC0415 -- only who was handed one pays for it
 
-            opened = passed.open_letterbox(told.identity for told in sockets)
-            for told in sockets:
-                told.shared = opened.get(told.identity)
+            opened = passed.open_letterbox(record.identity for record in sockets)
+            for record in sockets:
+                record.shared = opened.get(record.identity)
 
     def _keep(inherited: InheritedFd) -> None:
         """Keep it from children of this process."""
@@ -239,13 +249,13 @@ else:
     def _open_sockets(records: list[_handoff.Record]) -> None:
         """Do nothing: a socket is a descriptor like another."""
 
-    def _is_ours(told: _handoff.Record) -> bool:
-        """Return whether what is told is what this process was given."""
+    def _is_ours(record: _handoff.Record) -> bool:
+        """Return whether this process was given what `record` describes."""
         try:
-            here = _handoff.record(told.key, told.number, told.number)
+            here = _handoff.record(record.key, record.number, record.number)
         except OSError:
             return False
-        return here.identity == told.identity
+        return here.identity == record.identity
 
     def _keep(inherited: InheritedFd) -> None:
         """Keep it from children of this process."""

@@ -163,6 +163,7 @@ def compiled(
     return compiler(kind, tuple(table.items()), directory)  # type: ignore[arg-type]  # mypy asks the instances for __hash__
 
 
+# What it returns is only read from then on, so threads can share it.
 @functools.lru_cache(maxsize=16)
 def _compiled(
     kind: type[FileActions], table: tuple[tuple[int, int], ...], directory: bytes | None

@@ -71,7 +71,7 @@ def environment(env: Mapping[Any, Any] | None, added: Mapping[str, str]) -> Stri
         if any(b"=" in name for name in encoded):
             raise ValueError("illegal environment variable name")
         return c_strings(_joined(encoded))
-    global _latest  # noqa: PLW0603 -- read and replaced in one step each, so threads can share it
+    global _latest  # noqa: PLW0603 -- see _latest
     own = _latest
     if own.variables != variables:
         _latest = own = _Own()
@@ -88,17 +88,18 @@ class _Own:
     __slots__ = ("strings", "variables")
 
     def __init__(self) -> None:
-        # Not libc's own array: another thread's os.environ[...] = moves and frees it meanwhile. A
-        # copy is made in one step.
+        # Not libc's own array: another thread's os.environ[...] = moves and frees it meanwhile.
+        # dict.copy() is one C call: with the GIL, or the dict's own lock, nothing gets in between.
         self.variables = variables.copy()
         self.strings = c_strings(_joined(self.variables))
 
 
-# The environment is hardly ever changed between two spawns.
+# The environment is hardly ever changed between two spawns. Threads share it without a lock: each
+# loads it once and works with what it has then, and a new one is complete before it is stored.
 _latest = _Own()
 
 
-# The same descriptors make the same manifest.
+# The same descriptors make the same manifest. lru_cache may be used by many threads at once.
 @functools.lru_cache(maxsize=16)
 def _extended(own: _Own, added: tuple[tuple[str, str], ...]) -> Strings:
     """Return the strings of `own` and `added`, mostly without converting each of `own` again."""
