@@ -19,6 +19,7 @@ import time
 RUNS = [
     ["run"],
     ["run", "-m", "linux"],
+    ["run", "-m", "beds"],
     ["run", "-m", "windows"],
     ["run", "-e", "coverage"],
     ["run", "-e", "stress,stress-win", "--", "--times", "0.1"],

@@ -220,20 +220,21 @@ class Start:
         executable, shell = self.executable, self.shell
         kept = tuple(each.copy for each in self.held if each.number > 2) or self.pass_fds
         preexec_fn, ids = self.preexec_fn, (self.gid, self.gids, self.uid)
+        # The environment is a copy made at once: another thread may change os.environ meanwhile.
+        encoded_environment = _sys.backend.encoded_environment
         trampoline = None if self._launch is None else self._launch.trampoline
         if trampoline is not None:
+            env = encoded_environment(env, {**added, **trampoline.variables})
             (report,) = (each for each in self.held if each.key == _plan.REPORT)
             args = trampoline.wrap_command(self, report, args, env)
             executable, shell = None, False
             if preexec_fn is None:
                 ids = (None, None, None)  # the trampoline changes them: Python may be out of reach
-            added = {**added, **trampoline.variables}
-        elif any(each.is_moved for each in self.held):
+        elif added or (env is None and self.engine is not None and self.engine.by_popen):
+            env = encoded_environment(env, added)
+        if trampoline is None and any(each.is_moved for each in self.held):
             preexec_fn = _sys.backend.renumber_before(preexec_fn, self.held)
             kept = tuple(each.number for each in self.held if each.number > 2)
-        if added or (env is None and self.engine is not None and self.engine.by_popen):
-            # A copy made at once: another thread may change os.environ meanwhile.
-            env = _sys.backend.encoded_environment(env, added)
         streams = {**self.streams} | {
             each.number: each.copy for each in self.held if each.number <= 2
         }

@@ -208,7 +208,7 @@ class TestTheEnvironment:
         script = (
             "import os, sys, threading; from noinherit import run_with\n"
             "sys.setswitchinterval(1e-5)\n"
-            "stop = threading.Event()\n"
+            "stop = threading.Event(); fds = {3: 2}\n"
             "def change():\n"
             "    while not stop.is_set():\n"
             "        for n in range(300): os.environ[f'G{n}'] = 'x' * n\n"
@@ -216,9 +216,9 @@ class TestTheEnvironment:
             "os.environ['KEPT'] = 'kept'\n"
             "changer = threading.Thread(target=change); changer.start()\n"
             "try:\n"
-            "    for _ in range(500):\n"
-            "        for fds in ((), {3: 2}):\n"
-            "            lines = run_with(['env'], fds=fds, stdout=-1).stdout.splitlines()\n"
+            "    for _ in range(150):\n"
+            "        for options in ({}, {'fds': fds}, {'umask': 0}, {'fds': fds, 'umask': 0}):\n"
+            "            lines = run_with(['env'], stdout=-1, **options).stdout.splitlines()\n"
             "            assert b'KEPT=kept' in lines, lines\n"
             "finally: stop.set(); changer.join()\n"
         )

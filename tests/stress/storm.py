@@ -19,13 +19,15 @@ from typing import Any
 
 from progress import Progress
 
+import noinherit
 from noinherit import _sys
 from probe import identity
-from support import CHEAP, PROBE, WINE, witness
+from support import CHEAP, PROBE, WINE, meanwhile, witness
 
 SPAWNS = 1_000 if sys.platform == "win32" else 20_000
 _WORKERS = 8
 _HIGHEST = 60
+_ENVIRONMENT = dict(os.environ)
 # Long enough for the workers to get on, short enough for each child to meet some of it.
 _BREATH = 0.02 if WINE else 0.002
 
@@ -90,7 +92,40 @@ def _reuse(path: str) -> None:
 
 def _stock_children(path: str) -> None:
     """Start children that take whatever is inheritable."""
-    subprocess.run(CHEAP, check=True, close_fds=False, stdin=subprocess.DEVNULL)
+    # Its own environment: without a GIL, Popen may read this process's while it is being changed.
+    subprocess.run(CHEAP, check=True, close_fds=False, stdin=subprocess.DEVNULL, env=_ENVIRONMENT)
+    time.sleep(_BREATH)
+
+
+def _environment(path: str) -> None:
+    """Have the environment grow and shrink, so that C's array of it moves."""
+    names = [f"STORM{number}" for number in range(100)]
+    for name in names:
+        os.environ[name] = name
+    for name in names:
+        del os.environ[name]
+    time.sleep(_BREATH)
+
+
+def _looks(path: str) -> None:
+    """Look at all descriptors while they come and go."""
+    noinherit.audit()
+    time.sleep(_BREATH)
+
+
+def _installs(path: str) -> None:
+    """Put Process in the place of Popen, and take it back."""
+    with noinherit.install():
+        time.sleep(_BREATH)
+
+
+def _talks(path: str) -> None:
+    """Send and receive on one channel from two threads."""
+    ours, theirs = noinherit.socketpair()
+    with ours, theirs, meanwhile(lambda: ours.sendall(b"x" * 10_000)):
+        received = 0
+        while received < 10_000:
+            received += len(theirs.recv(4_000))
     time.sleep(_BREATH)
 
 
@@ -117,7 +152,10 @@ def _raging(path: str, failed: list[str]) -> Iterator[None]:
 
     threads = [
         threading.Thread(target=rage, args=[what])
-        for what in (_strays, _strays, _reuse, _stock_children, _forks)
+        for what in (
+            *(_strays, _strays, _reuse, _stock_children, _forks),
+            *(_environment, _looks, _installs, _talks),
+        )
     ]
     for thread in threads:
         thread.start()

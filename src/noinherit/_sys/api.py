@@ -136,7 +136,7 @@ if TYPE_CHECKING:
             """Return the end of the pipe on which it reports a failure."""
 
         def wrap_command(
-            self, start: Start, report: Held, args: Any, env: Mapping[Any, Any] | None
+            self, start: Start, report: Held, args: Any, env: Mapping[bytes, bytes]
         ) -> list[Any]:
             """Return its own arguments for a program with `args` and `env`.
 

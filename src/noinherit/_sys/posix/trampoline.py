@@ -111,7 +111,7 @@ class Trampoline:
         self.theirs.close()
 
     def wrap_command(
-        self, start: Start, report: Held, args: Any, env: Mapping[Any, Any] | None
+        self, start: Start, report: Held, args: Any, env: Mapping[bytes, bytes]
     ) -> list[Any]:
         """Return the trampoline's arguments for a program with `args` and `env`.
 
@@ -123,8 +123,7 @@ class Trampoline:
             self._program = words[0]
         else:
             self._program = words[0] if start.executable is None else start.executable
-        names: dict[Any, Any] = dict(os.environ if env is None else env)
-        locale = names.get("LC_CTYPE", names.get(b"LC_CTYPE"))
+        locale = env.get(b"LC_CTYPE")
         ids = (None, None, None) if start.preexec_fn else (start.gid, start.gids, start.uid)
         signals = [
             int(number)
