@@ -75,6 +75,7 @@ class Bed:
     )
     libc: str = ""  # "musl", or the suite whose glibc is meant; without it, the machine's own is
     implementation: str = "python"
+    lender: str = ""  # the suite whose PyPy lends its subprocess.py, where the library's is too old
 
     @property
     def version(self) -> str:
@@ -95,6 +96,8 @@ class Bed:
             library += ["musl", "src:zlib"]
         elif self.libc:
             packages.setdefault(self.libc, []).extend(["libc6", "zlib1g"])
+        if self.lender:
+            packages[self.lender] = ["pypy3-lib"]
         return packages
 
 
@@ -105,7 +108,7 @@ BEDS = {
     # CPython on musl, as in Alpine.
     "musl315": Bed("3.15", "sid", "musllinux_1_2_x86_64", "musl"),
     # CPython on bullseye's glibc 2.31, whose posix_spawn cannot close a range of descriptors.
-    "glibc231": Bed("3.11", "bookworm", "manylinux2014_x86_64", "bullseye"),
+    "glibc231": Bed("3.11", "bookworm", "manylinux2014_x86_64", "bullseye", lender="sid"),
     # Debian sid's own CPython and PyPy, on its own glibc and libffi, the newest.
     "sid314": Bed("3.14", "sid", libc="sid"),
     "sid315": Bed("3.15", "sid", libc="sid"),
@@ -215,7 +218,7 @@ class LinuxPython:
             for suite, packages in self.bed.packages.items():
                 # The machine's own C library, and what the wheel brings, make the rest superfluous.
                 download(suite, packages, scratch / suite, complete=suite == self.bed.libc)
-            self._library(scratch / self.bed.suite / "root")
+            self._library(scratch)
             if self.bed.wheel:
                 self._carried(scratch)
             else:
@@ -239,7 +242,8 @@ class LinuxPython:
         quiet = ("--quiet", "--disable-pip-version-check")
         subprocess.run([sys.executable, "-m", "pip", command, *quiet, *arguments], check=True)
 
-    def _library(self, root: Path) -> None:
+    def _library(self, scratch: Path) -> None:
+        root = scratch / self.bed.suite / "root"
         # sitecustomize.py is a link to a file of Debian's that is not there.
         omitted = ["config-*", "sitecustomize.py", *(["lib-dynload"] if self.bed.wheel else [])]
         shutil.copytree(
@@ -247,6 +251,11 @@ class LinuxPython:
             self.library,
             ignore=shutil.ignore_patterns(*omitted),
         )
+        if self.bed.lender:
+            # The wheel's interpreter is 3.11.17, Debian's library 3.11.2: its subprocess misreads
+            # what the interpreter says of a failed chdir. PyPy's is 3.11.17's, but for Windows.
+            lent = scratch / self.bed.lender / "root" / "usr" / "lib" / f"pypy{self.bed.version}"
+            shutil.copy(lent / "subprocess.py", self.library)
 
     def _debian(self, root: Path) -> None:
         """Take the suite's own interpreter."""
