@@ -70,12 +70,10 @@ class Bed:
 
     tag: str  # of the interpreter: "3.15t" is the free-threaded 3.15
     suite: str  # of Debian, for the standard library
-    wheel: str = (
-        ""  # the platform of freeze-core's; without it, the suite's own interpreter is meant
-    )
-    libc: str = ""  # "musl", or the suite whose glibc is meant; without it, the machine's own is
+    wheel: str = ""  # the platform of freeze-core's wheel; if empty, the suite's own interpreter
+    libc: str = ""  # "musl", or the suite that the glibc is from; if empty, the machine's own
     implementation: str = "python"
-    lender: str = ""  # the suite whose PyPy lends its subprocess.py, where the library's is too old
+    lender: str = ""  # the suite whose PyPy lends its subprocess.py, if the library's is too old
 
     @property
     def version(self) -> str:
@@ -84,7 +82,7 @@ class Bed:
 
     @property
     def packages(self) -> dict[str, list[str]]:
-        """Return which packages of which suite are needed."""
+        """Return the packages to download, by suite."""
         if self.implementation == "pypy":
             library = ["pypy3", "pypy3-lib-testsuite"]
         else:
@@ -216,7 +214,7 @@ class LinuxPython:
         with tempfile.TemporaryDirectory() as name:
             scratch = Path(name)
             for suite, packages in self.bed.packages.items():
-                # The machine's own C library, and what the wheel brings, make the rest superfluous.
+                # Only the suite that the C library is from has to give every library as well.
                 download(suite, packages, scratch / suite, complete=suite == self.bed.libc)
             self._library(scratch)
             if self.bed.wheel:
@@ -252,8 +250,9 @@ class LinuxPython:
             ignore=shutil.ignore_patterns(*omitted),
         )
         if self.bed.lender:
-            # The wheel's interpreter is 3.11.17, Debian's library 3.11.2: its subprocess misreads
-            # what the interpreter says of a failed chdir. PyPy's is 3.11.17's, but for Windows.
+            # The wheel's interpreter is 3.11.17, Debian's library is 3.11.2, whose subprocess names
+            # the wrong file after a failed chdir. PyPy has 3.11.17's, changed only for Windows
+            # and for its own garbage collector.
             lent = scratch / self.bed.lender / "root" / "usr" / "lib" / f"pypy{self.bed.version}"
             shutil.copy(lent / "subprocess.py", self.library)
 
@@ -261,7 +260,7 @@ class LinuxPython:
         """Take the suite's own interpreter."""
         name = "pypy3" if self.bed.implementation == "pypy" else self.program.name
         shutil.copy(root / "usr" / "bin" / name, self.program)
-        # It looks for libraries beside it, and so do the libraries that these need.
+        # The program and all that it loads look for libraries in ../lib first.
         self._patch("--force-rpath", "--set-rpath", "$ORIGIN/../lib")
 
     def _carried(self, scratch: Path) -> None:
