@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import probe
+from capabilities import needs_fork, needs_refcounts
 from noinherit import Channel, exceptions, socketpair, spawn_with
 from support import meanwhile
 from test_channel import FULL, PYTHON
@@ -100,7 +101,7 @@ class TestClose:
             for fd in taken:
                 os.close(fd)
 
-    @pytest.mark.skipif(FORK is None, reason="needs fork")
+    @needs_fork
     @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
     @pytest.mark.noinherit_exempt("a fork takes what the shell has left open, too")
     def test_in_a_fork_leaves_the_parents_alone(self, pair: tuple[Channel, Channel]) -> None:
@@ -115,6 +116,7 @@ class TestClose:
             theirs.sendall(b"still here")
         assert received == [b"still her"]
 
+    @needs_refcounts
     def test_is_not_forgotten(self) -> None:
         with pytest.warns(ResourceWarning, match="unclosed"):
             socketpair()

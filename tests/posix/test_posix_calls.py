@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from capabilities import needs_o_path
+from capabilities import needs_o_path, needs_refcounts
 from noinherit import Process, exceptions, install, run_with, spawn_with
 from noinherit._sys.posix import actions, libc, locks
 from noinherit._sys.posix import remap as remapping
@@ -284,6 +284,7 @@ class TestNothingIsBuiltTwice:
             assert len(lines) == len(os.environ.keys() | {"NOINHERIT_FDS"})
             monkeypatch.setenv("NOINHERIT_FDS", "stale")
 
+    @needs_refcounts
     def test_and_what_nobody_uses_is_freed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         alive = 0
         Strategy: Any = actions.strategy()  # noqa: N806 -- a class
