@@ -110,7 +110,7 @@ BEDS = {
     # Debian sid's own CPython and PyPy, on its own glibc and libffi, the newest.
     "sid314": Bed("3.14", "sid", libc="sid"),
     "sid315": Bed("3.15", "sid", libc="sid"),
-    "pypy311": Bed("3.11", "sid", libc="sid", implementation="pypy"),
+    "sidpypy": Bed("3.11", "sid", libc="sid", implementation="pypy"),
 }
 
 
