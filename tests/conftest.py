@@ -19,13 +19,20 @@ from hypothesis import settings
 import probe
 from loops import Run, loops
 from noinherit import Channel, _sys, socketpair
-from support import LOST, WINE
+from noinherit._cli import doctor
+from support import LOST, WINE, wine_version
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     # Other people's programs have to be asked for by name, as tox -e interop does.
     asked = any("interop" in argument for argument in config.args)
     return True if collection_path.name == "interop" and not asked else None
+
+
+def pytest_report_header() -> str:
+    # tools/matrix.py reads it.
+    under = f"Wine {wine_version()}" if WINE else doctor.libc()
+    return f"runs on: {doctor.interpreter()}; {under}; {_sys.backend.describe().strategy}"
 
 
 # Modules whose tests are the contract, which every platform keeps: `-m contract` runs these.

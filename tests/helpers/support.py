@@ -19,6 +19,18 @@ import noinherit
 
 # Wine is Windows but for its speed and its faults; tests that skip there say which of them it is.
 WINE = sys.platform == "win32" and hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")
+
+
+def wine_version() -> str:
+    """Return the version of Wine, or nothing."""
+    if not WINE:
+        return ""
+    function = ctypes.WinDLL("ntdll").wine_get_version  # type: ignore[attr-defined,unused-ignore]  # not on POSIX
+    function.restype = ctypes.c_char_p
+    version: bytes = function()
+    return version.decode()
+
+
 # Where one process may look into another.
 OTHERS = sys.platform in ("linux", "win32")
 

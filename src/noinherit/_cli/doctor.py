@@ -32,8 +32,8 @@ def examine() -> dict[str, Any]:
     described = _sys.backend.describe()
     return {
         "platform": platform.platform(),
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "libc": " ".join(part for part in platform.libc_ver() if part) or "unknown",
+        "python": interpreter(),
+        "libc": libc(),
         "strategy": described.strategy,
         "strategies": list(described.strategies),
         "guarantee": described.guarantee,
@@ -41,6 +41,23 @@ def examine() -> dict[str, Any]:
         "features": described.features,
         "held": _held(),
     }
+
+
+def interpreter() -> str:
+    """Return name and version of this Python, and whether it runs without a GIL."""
+    has_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    name = f"{platform.python_implementation()} {platform.python_version()}"
+    return name if has_gil else f"{name}, free-threaded"
+
+
+def libc() -> str:
+    """Return name and version of the C library that runs here, or "unknown"."""
+    try:
+        # platform.libc_ver() looks at the version that the interpreter was linked with.
+        running = os.confstr("CS_GNU_LIBC_VERSION")  # type: ignore[attr-defined,unused-ignore]  # not on Windows
+    except (AttributeError, ValueError, OSError):
+        running = None
+    return running or " ".join(part for part in platform.libc_ver() if part) or "unknown"
 
 
 def _held() -> bool:
