@@ -68,27 +68,29 @@ class Launch:
 
     def open(self) -> None:
         """Make the child's copies, its lifeline and its trampoline."""
+        # What is announced has promised numbers, which a trampoline will give it in any case.
+        in_place = self.engine.by_popen and not self._announced
+        held: list[Held] = []
+        # First of all: this refuses a descriptor that is closed.
+        if self._entries:
+            held = _sys.backend.hold(self._entries, self._copies, in_place=in_place)
         if self._wants_lifeline:
             from ._lifeline import Lifeline  # noqa: PLC0415 -- as above
 
             self.lifeline = Lifeline()
-            self._add(_plan.LIFELINE, self.lifeline.theirs)
-        held: list[Held] = []
-        # What is announced has promised numbers, which a trampoline will give it in any case.
-        in_place = self.engine.by_popen and not self._announced
-        if self._entries:
-            held = _sys.backend.hold(self._entries, self._copies, in_place=in_place)
+            held += self._hold_end(_plan.LIFELINE, self.lifeline.theirs, held, in_place=in_place)
         moved = self.engine.by_popen and any(each.is_moved for each in held)
         if self._announced or (moved and not self._has_preexec_fn):
             self.trampoline = _sys.backend.Trampoline(self._announced)
-            report = self._add(_plan.REPORT, self.trampoline.theirs)
-            held += _sys.backend.hold([report], self._copies, in_place=True)
+            held += self._hold_end(_plan.REPORT, self.trampoline.theirs, held, in_place=True)
         self.held = held
 
-    def _add(self, key: Key, end: Any) -> Entry:
+    def _hold_end(self, key: Key, end: Any, held: Sequence[Held], *, in_place: bool) -> list[Held]:
+        """Hold the child's end of something of ours, beside what is `held`."""
         entry = _plan.private_entry(key, end, self._entries, _sys.backend.limit())
         self._entries.append(entry)
-        return entry
+        taken = [each.number for each in held]
+        return _sys.backend.hold([entry], self._copies, in_place=in_place, taken=taken)
 
     def close(self) -> None:
         """Close what the child has now; the lifeline's end that is ours stays open."""

@@ -172,9 +172,16 @@ if TYPE_CHECKING:
             """Return the first engine that can honour these options of Popen exactly."""
 
         def hold(
-            self, entries: Sequence[Entry], copies: list[int], *, in_place: bool
+            self,
+            entries: Sequence[Entry],
+            copies: list[int],
+            *,
+            in_place: bool,
+            taken: Iterable[int] = (),
         ) -> list[Held]:
             """Copy every entry's descriptor; `in_place` at the number that it is to have, if free.
+
+            `taken` are numbers that others have in the child.
 
             Every copy is appended to `copies` at once, so the caller can close them even on error.
             """

@@ -85,13 +85,18 @@ def _beyond_posix_spawn(options: Mapping[str, Any]) -> bool:
     )
 
 
-def hold(entries: Sequence[Entry], copies: list[int], *, in_place: bool) -> list[Held]:
+def hold(
+    entries: Sequence[Entry], copies: list[int], *, in_place: bool, taken: Iterable[int] = ()
+) -> list[Held]:
     """Copy every descriptor, so that no other thread can put another in its place.
 
     Either the copies sit above the numbers that `remap` writes first, which saves it from moving
-    them out of the way. Or they are `in_place`, as far as the numbers are free here; there, a
-    number that is not fixed becomes the copy's, and what has its number already is not copied. A
-    file with record locks is never copied: when any descriptor of it is closed, this process's
+    them out of the way. Or they are `in_place`, as far as the numbers are free here:
+
+    - What has its number already is not copied.
+    - A number that is not fixed becomes the copy's, unless it is `taken` in the child.
+
+    A file with record locks is never copied: when any descriptor of it is closed, this process's
     locks on it are gone (:manpage:`fcntl_locking(2)`).
     """
     floor = min(3 + len(entries), limit() - 1)
@@ -121,14 +126,14 @@ def hold(entries: Sequence[Entry], copies: list[int], *, in_place: bool) -> list
     for index, copy in zip(copied, copies[before:], strict=True):
         numbers[index] = copy
     held = []
-    taken = {entry.number for entry in entries if entry.fixed}
+    claimed = {*taken, *(entry.number for entry in entries if entry.fixed)}
     for entry, copy in zip(entries, numbers, strict=True):
         number = entry.number
         if in_place and not entry.fixed:
             number = copy
-            while number in taken:
+            while number in claimed:
                 number += 1
-            taken.add(number)
+            claimed.add(number)
         held.append(Held(entry.key, number, copy, *kind_and_identity(copy)))
     return held
 

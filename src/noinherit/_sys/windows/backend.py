@@ -122,7 +122,9 @@ def choose_engine(options: Mapping[str, Any]) -> type[CreateProcess]:
     return CreateProcess
 
 
-def hold(entries: Sequence[Entry], copies: list[int], *, in_place: bool) -> list[Held]:
+def hold(
+    entries: Sequence[Entry], copies: list[int], *, in_place: bool, taken: Iterable[int] = ()
+) -> list[Held]:
     """Copy every handle, so that no other thread can put another in its place."""
     held: list[Held] = []
     for entry in entries:

@@ -1,0 +1,96 @@
+"""What cannot be done is refused before anything is created."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from noinherit import Process, _sys, aio, exceptions, fd_arg, spawn_with
+from probe import held
+from support import CHEAP
+
+POSIX = sys.platform != "win32"
+CLOSED = 987
+REFUSED: dict[str, dict[str, Any]] = {
+    "a closed descriptor": {"fds": {9: CLOSED}},
+    "a closed descriptor by name": {"fds": {"a": CLOSED}},
+    "no descriptor": {"fds": {9: object()}},
+    "a negative number": {"fds": {-1: 0}},
+    "a number too large": {"fds": {2**40: 0}},
+    "no key": {"fds": {"": 0}},
+    "a number claimed twice": {"fds": {1: 0}, "stdout": subprocess.PIPE},
+    "a number claimed by pass_fds": {"fds": {9: 0}, "pass_fds": [9]},
+    "close_fds=False": {"fds": {9: 0}, "close_fds": False},
+    "an fd_arg without a key": {"args": [fd_arg("x")], "fds": {9: 0}},
+    "an fd_arg of env without a key": {"env": {"A": fd_arg("x")}, "fds": {9: 0}},
+    "a key of listen_fds that is none": {"fds": {"a": 0}, "listen_fds": ["b"]},
+    "the wrong place in listen_fds": {"fds": {9: 0}, "listen_fds": [9]},
+    "a name that cannot be announced": {"fds": {"a:b": 0}, "listen_fds": ["a:b"]},
+}
+if not POSIX:
+    REFUSED |= {
+        "a socket as a stream": {"fds": {0: "socket"}},
+        "a socket for a shell": {"fds": {"a": "socket"}, "shell": True},
+    }
+
+
+@pytest.fixture
+def created(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of the functions that have created something."""
+    seen: list[str] = []
+
+    def watch(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def watched(*args: Any, **options: Any) -> Any:
+            seen.append(name)
+            return original(*args, **options)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    watch(os, "pipe")
+    watch(_sys.ends, "pair")
+    watch(_sys.backend, "spawn")
+    watch(subprocess.Popen, "__init__")
+    return seen
+
+
+@pytest.mark.parametrize("lifeline", [True, False])
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_request_that_is_refused_creates_nothing(
+    what: str, lifeline: bool, created: list[str]
+) -> None:
+    request = {"args": CHEAP, "lifeline": lifeline, **REFUSED[what]}
+    with socket.socket() as sock:
+        fds: Any = request["fds"]
+        request["fds"] = {key: sock if fd == "socket" else fd for key, fd in fds.items()}
+        before = held()
+        del created[:]
+        start: Callable[..., Any] = Process if "close_fds" in request else spawn_with
+        with pytest.raises(exceptions.RequestError):
+            start(**request)
+        assert created == []
+        assert held() == before
+
+
+@pytest.mark.skipif(not POSIX, reason="needs listen_fds")
+def test_listen_fds_without_a_python_creates_nothing(
+    created: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", None)
+    with pytest.raises(exceptions.UnsupportedOptionError, match=r"sys\.executable"):
+        spawn_with(CHEAP, fds={"a": 0}, listen_fds=["a"], lifeline=True)
+    assert created == []
+
+
+def test_aio_refuses_text_before_anything_is_created(created: list[str]) -> None:
+    coroutine = aio.spawn_with(CHEAP, text=True)
+    with pytest.raises(exceptions.UnsupportedOptionError):
+        coroutine.send(None)
+    assert created == []
