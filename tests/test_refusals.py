@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from noinherit import Process, _sys, aio, exceptions, fd_arg, spawn_with
+from noinherit._exec_with import exec_with
 from probe import held
 from support import CHEAP
 
@@ -86,6 +87,13 @@ def test_listen_fds_without_a_python_creates_nothing(
     monkeypatch.setattr(sys, "executable", None)
     with pytest.raises(exceptions.UnsupportedOptionError, match=r"sys\.executable"):
         spawn_with(CHEAP, fds={"a": 0}, listen_fds=["a"], lifeline=True)
+    assert created == []
+
+
+@pytest.mark.skipif(POSIX, reason="needs a system without exec")
+def test_exec_where_there_is_none_names_the_way_out(created: list[str]) -> None:
+    with pytest.raises(exceptions.UnsupportedOptionError, match="spawn_with"):
+        exec_with(CHEAP, fds={"a": 0})
     assert created == []
 
 

@@ -81,8 +81,9 @@ class TestAFailure:
             spawn_with(args, fds={a: b, b: a}, umask=0)
         assert held() == before
         free = max(before) + 3
-        with spawn_with(args, fds={free: a, "b": b}, umask=0, stdout=subprocess.PIPE) as process:
-            assert identity(a).encode() in process.communicate()[0]
+        for fds in ({free: a, "b": b}, {a: a}):
+            with spawn_with(args, fds=fds, umask=0, stdout=subprocess.PIPE) as process:
+                assert identity(a).encode() in process.communicate()[0]
 
 
 class TestNumbersThatAreTaken:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     )
     from contextlib import AbstractContextManager
     from types import FrameType
-    from typing import Any, Protocol, TypeAlias
+    from typing import Any, NoReturn, Protocol, TypeAlias
 
     from typing_extensions import Buffer
 
@@ -161,6 +161,8 @@ if TYPE_CHECKING:
         NUMBER_FORMAT: str
         # Whether there are programs that understand systemd's socket activation.
         SPEAKS_LISTEN_FDS: bool
+        # Whether a process can become another program.
+        HAS_EXEC: bool
 
         def limit(self) -> int:
             """Return the first number that no descriptor of a child can have."""
@@ -200,6 +202,16 @@ if TYPE_CHECKING:
 
         def make_inheritable_for_popen(self, streams: Iterable[int]) -> None:
             """Get `streams` ready for Popen's own engine."""
+
+        def become(
+            self,
+            program: Any,
+            args: list[Any],
+            env: Mapping[bytes, bytes],
+            cwd: Any,
+            held: Iterable[Held],
+        ) -> NoReturn:
+            """Execute `program` in this process's place; see `noinherit.exec_with`."""
 
         def encoded_environment(
             self, env: Mapping[Any, Any] | None, added: Mapping[str, str]

@@ -22,15 +22,18 @@ from .actions import STRATEGIES, PopenEngine, compiled, strategy
 from .attributes import attributes
 from .descriptors import limit
 from .flags import get_inheritable, set_inheritable, set_noinherit_all
+from .replace import become
 from .strings import arguments, c_strings, encoded_environment, environment, reject_nul
 from .trampoline import Trampoline, renumber_before, require_python
 
 __all__ = [
+    "HAS_EXEC",
     "NUMBER_FORMAT",
     "OUTPUT_AFTER_KILL",
     "SPEAKS_LISTEN_FDS",
     "Trampoline",
     "audit",
+    "become",
     "check",
     "check_stream",
     "choose_engine",
@@ -250,6 +253,7 @@ _DUPLICATE = fcntl.F_DUPFD_CLOEXEC
 OUTPUT_AFTER_KILL = False
 NUMBER_FORMAT = "{}"
 SPEAKS_LISTEN_FDS = True
+HAS_EXEC = True
 _NOT_HERE = {errno.ENOENT, errno.ENOTDIR}
 # What execve(2) says of the program; anything else came before it.
 _OF_THE_PROGRAM = {

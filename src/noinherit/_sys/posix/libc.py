@@ -169,6 +169,10 @@ sigaddset = _declare(
     set=c_void_p,
     signum=c_int,
 )
+# The handler that was there before; None is SIG_DFL.
+signal = _memory.signal
+signal.restype = c_void_p
+signal.argtypes = [c_int, c_void_p]
 close_range = _optional(
     _blocking,
     "close_range",

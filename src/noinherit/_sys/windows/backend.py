@@ -45,11 +45,13 @@ from .helper_parent import HelperParent, helper_parent
 from .sockets import HeldSocket, Letterbox, is_socket
 
 __all__ = [
+    "HAS_EXEC",
     "NUMBER_FORMAT",
     "OUTPUT_AFTER_KILL",
     "SPEAKS_LISTEN_FDS",
     "Trampoline",
     "audit",
+    "become",
     "check",
     "check_stream",
     "choose_engine",
@@ -82,6 +84,7 @@ _LIMIT = 255
 OUTPUT_AFTER_KILL = True
 NUMBER_FORMAT = "{:#x}"
 SPEAKS_LISTEN_FDS = False
+HAS_EXEC = False
 _HELPERS_TRIED = 3
 # Where a child's handles are told apart by number, the letterbox has one that it will not see.
 _LETTERBOX = -1
@@ -180,6 +183,13 @@ def make_inheritable_for_popen(streams: Iterable[int]) -> None:
 
 def encoded_environment(env: Mapping[Any, Any] | None, added: Mapping[str, str]) -> NoReturn:
     """Raise: Popen's own engine is not used with a table here."""
+    raise AssertionError("unreachable")
+
+
+def become(
+    program: Any, args: list[Any], env: Mapping[bytes, bytes], cwd: Any, held: Iterable[Held]
+) -> NoReturn:
+    """Raise: where HAS_EXEC is false, there is no such thing."""
     raise AssertionError("unreachable")
 
 

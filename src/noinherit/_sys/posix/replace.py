@@ -1,0 +1,100 @@
+""":manpage:`execve(2)` with an exact table, and the way back if it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+
+assert sys.platform != "win32"
+
+from . import libc
+from .descriptors import inheritable, open_descriptors
+from .flags import set_noinherit_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any, NoReturn
+
+    from ..api import Held
+
+# Python ignores these when it starts, and programs expect them not to be ignored.
+_IGNORED = ("SIGPIPE", "SIGXFSZ")
+
+
+def become(
+    program: Any, args: list[Any], env: Mapping[bytes, bytes], cwd: Any, held: Iterable[Held]
+) -> NoReturn:
+    """Execute `program` in this process's place, holding the standard streams and `held`.
+
+    If that fails, numbers, flags, directory and signals are as they were, and the error is raised.
+    """
+    with contextlib.ExitStack() as undo:
+        table = {each.number: each.copy for each in held}
+        _move(table, undo)
+        for number in open_descriptors():
+            if number > 2 and number not in table and inheritable(number):
+                os.set_inheritable(number, False)
+                undo.callback(os.set_inheritable, number, True)
+        for name in _IGNORED:
+            if (signum := getattr(signal, name, None)) is not None:
+                undo.callback(libc.signal, signum, libc.signal(signum, None))
+        if cwd is not None:
+            before = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+            undo.callback(os.close, before)
+            os.chdir(cwd)
+            undo.callback(os.fchdir, before)
+        set_noinherit_all(table)  # what other threads have opened meanwhile
+        try:
+            os.execvpe(program, args, env)  # noqa: S606 -- the caller asked for no shell
+        except OSError as error:
+            if error.errno is None:
+                raise  # it is a signal handler's
+            raise OSError(error.errno, error.strerror, program) from None
+
+
+def _move(table: Mapping[int, int], undo: contextlib.ExitStack) -> None:
+    """Put what `table` names, {number: source}, at its numbers, inheritable."""
+    ours = set(table.values())
+    sources = {}
+    for target, source in table.items():
+        sources[target] = source
+        if source in table:
+            sources[target] = _aside(source, table)
+            undo.callback(os.close, sources[target])
+    for target in table:
+        # A copy of ours that has been there is closed by its owner, whatever is there then.
+        if target not in ours:
+            _keep(target, table, undo)
+    for target, source in sources.items():
+        os.dup2(source, target)
+
+
+def _keep(number: int, table: Mapping[int, int], undo: contextlib.ExitStack) -> None:
+    """Have `undo` put back what is open as `number` now, or close what will be."""
+    try:
+        flag = os.get_inheritable(number)
+    except OSError:
+        undo.callback(_close, number)
+        return
+    aside = _aside(number, table)
+    undo.callback(os.close, aside)
+    undo.callback(os.dup2, aside, number, flag)
+
+
+def _aside(number: int, table: Mapping[int, int]) -> int:
+    """Return a copy of `number` under a number that `table` does not name."""
+    copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
+    while copy in table:
+        other = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, copy + 1)
+        os.close(copy)
+        copy = other
+    return copy
+
+
+def _close(number: int) -> None:
+    with contextlib.suppress(OSError):  # not reached yet
+        os.close(number)
