@@ -1,0 +1,65 @@
+"""The worked example of a server that drops privileges, served from port 80."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+if sys.platform == "win32":
+    pytest.skip("needs users", allow_module_level=True)
+assert sys.platform != "win32"
+
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
+
+from capabilities import needs_proc, needs_program, needs_root
+from noinherit import run_with
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+
+SERVED_IN_A_NETWORK_OF_ITS_OWN = """
+import fcntl, http.client, socket, struct, subprocess, sys, threading
+with socket.socket() as sock:  # SIOCSIFFLAGS: the loopback interface, up and running
+    fcntl.ioctl(sock, 0x8914, struct.pack("16sh14x", b"lo", 0x41))
+server = subprocess.Popen(
+    [sys.executable, sys.argv[1], "80", sys.argv[2]], stdin=-1, stdout=-1, text=True
+)
+assert server.stdout.readline() == "http://127.0.0.1:80\\n"
+answers, stop = [], threading.Event()
+def ask():
+    while not stop.is_set():
+        connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=30)
+        connection.request("GET", "/")
+        answers.append(connection.getresponse().read().decode())
+        connection.close()
+asking = threading.Thread(target=ask); asking.start()
+for _ in range(3):
+    print("", file=server.stdin, flush=True)
+    assert server.stdout.readline() == "restarted\\n"
+stop.set(); asking.join()
+server.communicate()
+print(server.returncode, len(answers) > 0, *set(answers))
+"""
+
+
+@needs_root
+@needs_proc
+@needs_program("unshare")
+def test_a_privileged_server_has_workers_without_privileges() -> None:
+    python = shutil.which("python3", path="/usr/bin:/bin")
+    if python is None or subprocess.run(["unshare", "--net", "true"], check=False).returncode:
+        pytest.skip("needs a Python that nobody can run, and a network namespace")
+    script = SERVED_IN_A_NETWORK_OF_ITS_OWN
+    example = str(EXAMPLES / "privileged_server.py")
+    done = run_with(
+        ["unshare", "--net", sys.executable, "-c", script, example, python],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stderr == ""
+    nobody = pwd.getpwnam("nobody")
+    assert done.stdout == f"0 True {nobody.pw_uid} [] [0, 1, 2, 3]\n\n"
