@@ -75,11 +75,11 @@ class TestInherited:
             )
         finally:
             os.close(writer)
-        taken = "the descriptor handed over under 'a' was already taken\n"
+        taken = "'a': this inherited descriptor was already taken\n"
         *refusals, shown, unknown = done.stdout.splitlines(keepends=True)
         assert refusals == [taken] * 4
         assert shown.startswith("<InheritedFd 'a': pipe taken> <InheritedFd 'b': pipe ")
-        assert unknown == "no descriptor was handed over under 'c'\n"
+        assert unknown == "'c': no such key; the parent handed over 'a' and 'b'\n"
 
 
 @pytest.mark.parametrize("method", ["detach", "open", "close"])

@@ -127,11 +127,11 @@ class TestListenFds:
     @pytest.mark.parametrize(
         ("fds", "listen", "match"),
         [
-            ({"a": 0}, ["b"], r"listen_fds\[0\]='b': fds has no such key"),
-            ({"a": 0}, "ab", r"listen_fds\[1\]='b': fds has no such key"),
+            ({"a": 0}, ["b"], r"listen_fds\[0\]='b': no such key in fds"),
+            ({"a": 0}, "ab", r"listen_fds\[1\]='b': no such key in fds"),
             ({"a": 0, "b": 0}, ["a", "b", "a"], r"listen_fds\[2\]='a': it is listed twice"),
-            ({4: 0}, [4], r"listen_fds\[0\]=4: by its place it has to be 3"),
-            ({"a:b": 0}, ["a:b"], "no colon"),
+            ({4: 0}, [4], r"listen_fds\[0\]=4: must be descriptor 3, not 4: use a name"),
+            ({"a:b": 0}, ["a:b"], "without a colon"),
             ({"ä": 0}, ["ä"], "ASCII"),
             ({"a" * 256: 0}, ["a" * 256], "255"),
         ],
@@ -141,7 +141,7 @@ class TestListenFds:
             spawn_with(CHEAP, fds=fds, listen_fds=listen)
 
     def test_a_number_that_somebody_else_claims(self) -> None:
-        with pytest.raises(exceptions.NumberTakenError, match=r"number 3 .* by fds\['a'\]"):
+        with pytest.raises(exceptions.NumberTakenError, match=r"descriptor 3 .* by fds\['a'\]"):
             spawn_with(CHEAP, fds={"a": 0, 3: 0}, listen_fds=["a"])
 
     def test_without_a_python_to_set_it(self, monkeypatch: pytest.MonkeyPatch) -> None:

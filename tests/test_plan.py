@@ -77,7 +77,7 @@ class TestErrorsNameKeyAndValue:
 
     @pytest.mark.parametrize("number", [-1, -(2**70), LIMIT, 2**70])
     def test_number_out_of_range(self, number: int) -> None:
-        with pytest.raises(exceptions.NumberOutOfRangeError, match="from 0 to 99") as caught:
+        with pytest.raises(exceptions.NumberOutOfRangeError, match="between 0 and 99 ") as caught:
             planned({number: 4})
         assert (caught.value.key, caught.value.value) == (number, 4)
 

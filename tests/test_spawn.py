@@ -172,7 +172,7 @@ class TestErrors:
             ({3: 987}, {}, exceptions.ClosedDescriptorError, r"fds\[3\] = 987: .* closed"),
             ({"a": -1}, {}, exceptions.NotADescriptorError, r"fds\['a'\] = -1"),
             ({-1: 0}, {}, exceptions.NumberOutOfRangeError, r"fds\[-1\] = 0"),
-            ({2**40: 0}, {}, exceptions.NumberOutOfRangeError, "numbers"),
+            ({2**40: 0}, {}, exceptions.NumberOutOfRangeError, "number in the child must be"),
             ({1: 0}, {"stdout": -1}, exceptions.NumberTakenError, "by stdout="),
             ({}, {"close_fds": False}, exceptions.UnsupportedOptionError, "close_fds=False"),
             ({3: 0}, {"args": [fd_arg("x")]}, exceptions.UnknownKeyError, "'x'"),
@@ -202,15 +202,19 @@ class TestErrors:
         errors = [
             exceptions.InvalidKeyError(None, 4),
             exceptions.NumberOutOfRangeError(-1, 4, 9),
+            exceptions.NumberOutOfRangeError(None, 10, 9),
             exceptions.NumberTakenError("a", 4, 1, "stdout="),
+            exceptions.NumberTakenError(None, 4, 4, "fds[4]"),
             exceptions.NotADescriptorError("a", "None"),
             exceptions.NotADescriptorError(None, "None"),
             exceptions.ClosedDescriptorError("a", 4),
             exceptions.ClosedDescriptorError(None, 4),
             exceptions.UnknownKeyError("a"),
+            exceptions.UnknownKeyError("a", ("b", 3)),
             exceptions.UnsupportedOptionError("umask", 0, "because"),
             exceptions.UnknownStrategyError("x", ("scan",)),
             exceptions.NotInheritedError("a"),
+            exceptions.NotInheritedError("a", ("b", 3)),
             exceptions.NotInstalledError(),
             exceptions.AlreadyTakenError("a"),
             exceptions.MalformedManifestError("LISTEN_FDS", "x", "because"),
@@ -224,6 +228,25 @@ class TestErrors:
         for error in errors:
             copy = pickle.loads(pickle.dumps(error))
             assert (type(copy), vars(copy), str(copy)) == (type(error), vars(error), str(error))
+
+    def test_messages_say_what_there_is_instead(self) -> None:
+        messages = {
+            exceptions.UnknownKeyError("htpp", ("http",)): (
+                "fd_arg('htpp'): no such key in fds (it has 'http')"
+            ),
+            exceptions.UnknownKeyError("a"): "fd_arg('a'): no such key in fds (it is empty)",
+            exceptions.NotInheritedError("a", ("web", "x", 3)): (
+                "'a': no such key; the parent handed over 'web', 'x' and 3"
+            ),
+            exceptions.NumberTakenError(None, 4, 4, "fds[4]"): (
+                "pass_fds: descriptor 4 is already claimed by fds[4]"
+            ),
+            exceptions.UnknownStrategyError("fast", ("closefrom", "scan")): (
+                "NOINHERIT_STRATEGY='fast': unknown; choose closefrom or scan"
+            ),
+        }
+        for error, message in messages.items():
+            assert str(error) == message
 
     def test_a_missing_program_is_named(self) -> None:
         with pytest.raises(FileNotFoundError) as caught:

@@ -1,4 +1,4 @@
-"""What a process holds open, and what of it a child would inherit."""
+"""`audit`: the open descriptors of a process, and which of them a child would inherit."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 def audit(pid: int | None = None) -> list[Descriptor]:
-    """Return what process `pid`, by default this one, holds open, by number.
+    """Return the open descriptors of process `pid`, by default this one, sorted by number.
 
-    It is a snapshot: what is opened or closed meanwhile may be in it or not. What noinherit itself
-    opens to look is not in it.
+    The result is a snapshot: it may or may not contain a descriptor that is opened or closed
+    concurrently. It does not contain the descriptors that noinherit opens for the audit.
 
-    On Linux and Windows, `pid` is any process that this one may look into
-    (:manpage:`proc_pid_fd(5)`; ``PROCESS_DUP_HANDLE``), elsewhere this one only: another raises
-    `noinherit.exceptions.AuditUnsupportedError`. Raises `ProcessLookupError` if there is no such
-    process, `PermissionError` if it may not be looked into.
+    On Linux and Windows, `pid` can be any process that this one may inspect
+    (:manpage:`proc_pid_fd(5)`; ``PROCESS_DUP_HANDLE``). On other systems, another process raises
+    `noinherit.exceptions.AuditUnsupportedError`. Raises `ProcessLookupError` if `pid` does not
+    exist, and `PermissionError` if this process may not inspect it.
     """
     return _sys.backend.audit(pid)

@@ -1,4 +1,4 @@
-"""A connected pair, either end of which can be a child's standard streams."""
+"""A connected pair of channels; each end can be the standard streams of a child."""
 
 from __future__ import annotations
 
@@ -27,29 +27,34 @@ _SHUT_WR = 1  # socket.SHUT_WR, the same number everywhere
 
 
 class Channel:
-    """Owner of one end of a duplex byte stream, used as a `socket.socket` is.
+    """Owner of one end of a duplex byte stream, used like a `socket.socket`.
 
-    Made by `socketpair`, and in a child by `InheritedFd.channel`. `recv`, `recv_into`, `send`,
-    `sendall`, `shutdown`, `settimeout`, `gettimeout`, `makefile`, `fileno` and `close` do what a
-    stream socket's do, also on Windows, where there is a named pipe below. An end that has had its
-    end of file goes on answering ``b""``; sending to a peer that is gone raises `BrokenPipeError`.
+    `socketpair` creates it, and in a child `InheritedFd.channel` does. These methods behave like
+    those of a stream socket: `recv`, `recv_into`, `send`, `sendall`, `shutdown`, `settimeout`,
+    `gettimeout`, `makefile`, `fileno` and `close`. This is also true on Windows, where the channel
+    is a named pipe.
 
-    Unlike a socket's, `close` also wakes the threads that are in a method of this object: there it
-    raises `OSError` with ``EBADF``. One thread may receive while another sends.
+    - After the end of file, every further `recv` returns ``b""``.
+    - Sending after the peer has closed its end raises `BrokenPipeError`.
+    - One thread may receive while another sends.
+    - Unlike a socket's, `close` wakes the threads that wait in a method of this object. The method
+      then raises `OSError` with ``EBADF``.
 
-    The second end of a pair, and a channel in a child, are synchronous on Windows, as unaware
-    programs need them. What that costs: `settimeout` refuses a limit, a call that waits is not
-    woken by `close`, which then takes effect when it returns, and while a thread waits in `recv`
-    another's `send` waits, too.
+    On Windows, the second end of a pair and a channel in a child are synchronous, because programs
+    that do not know noinherit need that. This has three effects:
+
+    - `settimeout` accepts only None.
+    - `close` does not wake a waiting call. It takes effect when the call returns.
+    - While one thread waits in `recv`, a `send` in another thread waits as well.
     """
 
     def __init__(self, end: End) -> None:
         self._end = end
-        # Reentrant: the garbage collector may close a forgotten file just then.
+        # Reentrant: the garbage collector may close a forgotten file while the lock is held.
         self._lock = threading.RLock()
         self._closed = False
         self._released = False
-        # Open files of makefile(), and calls that are under way: the last of them closes the end.
+        # Open files of makefile(), and running calls. The last of them closes the end.
         self._files = 0
         self._calls = 0
 
@@ -58,60 +63,64 @@ class Channel:
         return f"<Channel {state}>"
 
     def recv(self, bufsize: int) -> bytes:
-        """Return what has arrived, at most `bufsize` bytes; wait for some; ``b""`` at the end.
+        """Wait for data and return at most `bufsize` bytes of it; ``b""`` at the end of file.
 
         Raises `TimeoutError`, or `BlockingIOError` if the timeout is 0.
         """
         return self._call(self._end.recv, bufsize)
 
     def recv_into(self, buffer: Buffer, nbytes: int = 0) -> int:
-        """Put what `recv` returns into `buffer`; return its size.
+        """Receive into `buffer`, otherwise as `recv`; return the number of bytes.
 
-        It is at most `nbytes`, or the buffer's size if that is 0.
+        It receives at most `nbytes`, or the buffer's size if `nbytes` is 0.
         """
         return self._call(self._end.recv_into, buffer, nbytes)
 
     def send(self, data: Buffer) -> int:
-        """Send the beginning of `data`, as much as there is room for; return its size.
+        """Send the beginning of `data`, as much as there is room for; return the number of bytes.
 
-        Data of no bytes is not sent at all. Raises `BrokenPipeError` when the peer is gone or after
-        `shutdown`; `TimeoutError`, or `BlockingIOError` if the timeout is 0, when nothing was sent.
-        On Windows, data that was accepted with a timeout may still be on its way, and after a
-        signal's handler has raised, it may have been accepted.
+        Empty `data` is not sent.
+
+        - It raises `BrokenPipeError` after `shutdown`, and if the peer has closed its end.
+        - If nothing could be sent in time, it raises `TimeoutError`, or `BlockingIOError` if the
+          timeout is 0.
+        - On Windows with a timeout, accepted data may not have arrived at the peer yet.
+        - On Windows, if a signal handler raises during the call, the data may have been accepted.
         """
         return self._call(self._end.send, data)
 
     def sendall(self, data: Buffer) -> None:
-        """Send `data`; the timeout is for all of it.
+        """Send all of `data`; the timeout limits the whole call.
 
-        After an error, nothing tells how much of it was sent.
+        After an error, it is unknown how much of it was sent.
         """
         self._call(self._end.sendall, data)
 
     def shutdown(self, how: int) -> None:
-        """Tell the peer that no more comes (`how` is ``socket.SHUT_WR``): its next read ends.
+        """Send the end of file to the peer; `how` must be ``socket.SHUT_WR``.
 
-        What the peer still sends can be received. On Windows this waits until the peer has read
-        what was sent: the message that means the end would merge with what is unread. The timeout
-        and `close` end that wait, without a half-close; it can be tried again.
+        This end can still receive. On Windows, the call waits until the peer has read all sent
+        data, because the message that means "end of file" would merge with unread data. The timeout
+        and `close` end this wait without a half-close; then `shutdown` can be called again.
         """
         if how != _SHUT_WR:
-            raise ValueError(f"how={how!r}: a channel knows socket.SHUT_WR only")
+            raise ValueError(f"how={how!r}: a channel supports socket.SHUT_WR only")
         self._call(self._end.half_close)
 
     def settimeout(self, value: float | None) -> None:
-        """Set how long the other methods wait: seconds, 0 for not at all, None for ever.
+        """Set how long the other methods wait: in seconds; 0 for no wait, None for no limit.
 
-        Raises `UnsupportedOptionError` for a synchronous end (see `Channel`) but for None.
+        On a synchronous end (see `Channel`), every value except None raises
+        `UnsupportedOptionError`.
         """
         self._call(self._end.settimeout, value)
 
     def gettimeout(self) -> float | None:
-        """Return what `settimeout` set; None at first."""
+        """Return the current timeout; it is None at first."""
         return self._end.gettimeout()
 
     def fileno(self) -> int:
-        """Return the descriptor's number, which stays this object's; -1 when it is closed."""
+        """Return the descriptor's number, -1 when closed; this object keeps the ownership."""
         return -1 if self._closed else self._end.fileno()
 
     def makefile(
@@ -125,11 +134,11 @@ class Channel:
     ) -> Any:
         """Return a file object on this channel; arguments as for `socket.socket.makefile`.
 
-        The descriptor is closed when this object and all its files are.
+        The descriptor is closed once this object and all its files are closed.
         """
         kinds = set(mode)
         if not kinds & {"r", "w"} or not kinds <= {"r", "w", "b"}:
-            raise ValueError(f"mode={mode!r}: only r, w, rw, and b with them")
+            raise ValueError(f"mode={mode!r}: must be 'r', 'w' or 'rw', with or without 'b'")
         if buffering == 0 and "b" not in kinds:
             raise ValueError("unbuffered streams must be binary")
         with self._lock:
@@ -151,10 +160,10 @@ class Channel:
         return io.TextIOWrapper(buffered, encoding, errors, newline, buffering == 1)
 
     def close(self) -> None:
-        """Close this end, or leave that to the files of `makefile` that are still open.
+        """Close this end. If files of `makefile` are open, the last one closes it instead.
 
-        The peer then reads what was sent, and the end of file. What a `send` with a timeout left on
-        its way is dropped, on Windows.
+        The peer then reads the sent data and the end of file. On Windows, data of a `send` with a
+        timeout that has not arrived yet is dropped.
         """
         self._closed = True
         self._release()
@@ -180,7 +189,7 @@ class Channel:
             raise
         else:
             if result is not None and not result:
-                self._check_open(files)  # no end of file, but woken by close()
+                self._check_open(files)  # not an end of file: close() has woken the call
             return result
         finally:
             self._release(calls=1)
@@ -199,7 +208,7 @@ class Channel:
 
 
 class _Stream(io.RawIOBase):
-    """What `Channel.makefile` buffers: keeps the end open, also after `Channel.close`."""
+    """The raw file below `Channel.makefile`. It keeps the end open even after `Channel.close`."""
 
     def __init__(
         self, end: End, mode: str, call: Callable[..., int], release: Callable[..., None]
@@ -221,7 +230,7 @@ class _Stream(io.RawIOBase):
         return self._end.fileno()
 
     def _check(self, able: bool) -> None:
-        # By then the number may be somebody else's.
+        # After close(), another file may have the number.
         if self.closed:
             raise ValueError("I/O operation on closed file")
         if not able:
@@ -230,7 +239,7 @@ class _Stream(io.RawIOBase):
     def readinto(self, buffer: Buffer) -> int | None:
         self._check(self.readable())
         if self._timed_out:
-            # What a buffer above had read until then was lost with it.
+            # The buffered reader above has lost the data it had read before the timeout.
             raise OSError("cannot read from timed out object")
         try:
             return self._call(self._end.recv_into, buffer)
@@ -238,7 +247,7 @@ class _Stream(io.RawIOBase):
             self._timed_out = True
             raise
         except BlockingIOError:
-            return None  # as io wants it
+            return None  # the protocol of io.RawIOBase
 
     def write(self, data: Buffer) -> int | None:
         self._check(self.writable())
@@ -256,10 +265,12 @@ class _Stream(io.RawIOBase):
 def socketpair() -> tuple[Channel, Channel]:
     """Return two connected channels; give the second one to a child.
 
-    A duplex stream of bytes with half-close: ``AF_UNIX`` sockets on POSIX, a named pipe on Windows
-    that nobody else can open. Either end can be ``stdin``, ``stdout`` and ``stderr`` of a child,
-    one end all three of them, and a value of ``fds``; on Windows, a program that uses it from two
-    threads at once needs the second. Both are non-inheritable.
+    They are a duplex stream of bytes with half-close: ``AF_UNIX`` sockets on POSIX; on Windows a
+    named pipe that no other process can open. Both ends are non-inheritable.
+
+    Either end can be ``stdin``, ``stdout``, ``stderr`` or all three of a child, and a value of
+    ``fds``. On Windows, use the first end in the program that reads and writes concurrently in two
+    threads: the second is synchronous (see `Channel`).
 
     >>> ours, theirs = socketpair()
     >>> with ours, theirs:

@@ -1,4 +1,4 @@
-"""Values: one thing that a process holds open, and what the system tells of a socket."""
+"""Values: an open descriptor or handle of a process, and the facts of a socket."""
 
 from __future__ import annotations
 
@@ -35,15 +35,16 @@ class _Facts:
 
 
 class SocketFacts(_Facts):
-    """A socket: what the system tells of it.
+    """The facts that the system reports about a socket.
 
-    ``family`` and ``type`` are the names of their constants in `socket`. ``local`` and ``remote``
-    are ``(host, port)`` for the internet's families and a path for ``AF_UNIX``, in which ``@``
-    stands for the zero byte of an abstract name; ``None`` where there is no such address, or none
-    that is told. ``listening`` is whether it accepts connections.
+    - ``family`` and ``type`` are the names of their constants in `socket`.
+    - ``local`` and ``remote`` are ``(host, port)`` for the internet families. For ``AF_UNIX`` they
+      are a path, in which ``@`` stands for the zero byte of an abstract name. They are ``None`` if
+      no such address exists or the system does not report it.
+    - ``listening`` is whether the socket accepts connections.
     """
 
-    __slots__ = ("family", "type", "local", "remote", "listening")  # noqa: RUF023 -- as they are shown
+    __slots__ = ("family", "type", "local", "remote", "listening")  # noqa: RUF023 -- the order of repr
 
     def __init__(
         self,
@@ -72,20 +73,22 @@ class SocketFacts(_Facts):
 
 
 class Descriptor(_Facts):
-    """One thing that a process holds open.
+    """One open descriptor of a process; on Windows, one open handle.
 
-    ``number`` is the descriptor's number, on Windows the handle's value. ``kind`` is a word such as
-    ``"file"``, ``"directory"``, ``"pipe"``, ``"socket"``, ``"character device"``, ``"event"``;
-    ``"other"`` for what cannot be looked at. ``name`` is for people: a path, a socket's addresses,
-    whatever else the system calls it, or nothing. ``identity`` is the same for two descriptors of
-    one file or pipe (device and inode); on Windows, what is not a file has one per handle.
-
-    ``inheritable`` is the flag; ``standard`` is whether this is standard input, output or error,
-    which every child is meant to have. ``socket`` has a socket's facts (``family``, ``type``,
-    ``local``, ``remote``, ``listening``), else ``None``.
+    - ``number`` is the descriptor's number, on Windows the handle's value.
+    - ``kind`` is a word such as ``"file"``, ``"directory"``, ``"pipe"``, ``"socket"``,
+      ``"character device"`` or ``"event"``. It is ``"other"`` if the system reports no kind.
+    - ``name`` is for people: a path, a socket's addresses, or the system's own name for it. It can
+      be empty.
+    - ``identity`` (device and inode) is equal for two descriptors of one file or pipe. On Windows,
+      only files have such an identity; every other handle has its own.
+    - ``inheritable`` is the flag.
+    - ``standard`` is whether this is standard input, output or error, which every child should
+      have.
+    - ``socket`` is a `SocketFacts` for a socket, else ``None``.
     """
 
-    __slots__ = (  # noqa: RUF023 -- as they are shown
+    __slots__ = (  # noqa: RUF023 -- the order of repr
         "number",
         "kind",
         "name",
@@ -116,12 +119,12 @@ class Descriptor(_Facts):
 
     @property
     def leaks(self) -> bool:
-        """Whether any child may inherit it without being meant to."""
+        """Whether a child may inherit it unintentionally."""
         return self.inheritable and not self.standard
 
 
 def shown(address: tuple[str, int] | str) -> str:
-    """Return `address` as people write it: ``127.0.0.1:80``, ``[::1]:80``, ``/run/x.sock``."""
+    """Return `address` in the usual notation: ``127.0.0.1:80``, ``[::1]:80``, ``/run/x.sock``."""
     if isinstance(address, str):
         return address
     host, port = address

@@ -1,4 +1,4 @@
-"""What a request names: descriptors and handles, by the number that each has in the child."""
+"""The entries of a request: descriptors and handles, each with its number in the child."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     Key: TypeAlias = int | str
 
     class HasFileno(Protocol):
-        """Anything with a descriptor of its own: a file, a socket, a pipe's end."""
+        """Any object that has a descriptor: a file, a socket, an end of a pipe."""
 
         def fileno(self) -> int: ...
 
 
 class Entry:
-    """One line of the plan: the child has `value`'s descriptor under `number`.
+    """One entry of the plan: the child has `value`'s descriptor under `number`.
 
-    A number that is not `fixed`, since the caller gave a name only, may still become another.
+    The number is not `fixed` if the caller gave only a name. The backend may then change it.
     """
 
     __slots__ = ("fixed", "key", "number", "value")
@@ -32,11 +32,12 @@ class Entry:
 
 
 class Handle(int):
-    """A raw Windows handle, as opposed to a descriptor number; the handle stays its owner's.
+    """A raw Windows handle, as opposed to a descriptor number; noinherit never closes it.
 
-    As a value of ``fds`` it reaches a Python child as `InheritedFd.handle`, and any other by
-    ``fd_arg(key, "{handle}")``. `set_noinherit` and `get_noinherit` take it, too. Elsewhere than on
-    Windows it raises `NotADescriptorError`.
+    - It can be a value of ``fds``. A Python child receives it through `InheritedFd.handle`, any
+      other child through ``fd_arg(key, "{handle}")``.
+    - `set_noinherit` and `get_noinherit` also accept it.
+    - On other systems, using it raises `NotADescriptorError`.
     """
 
     __slots__ = ()
@@ -46,14 +47,14 @@ class Handle(int):
 
 
 def shown(value: object) -> int | str:
-    """Return `value` as an exception keeps it: a number, or the ``repr`` of anything else."""
+    """Return `value` for use in an exception: a number as it is, else the ``repr``."""
     return value if type(value) is int else repr(value)
 
 
 def descriptor(value: Any, key: Key | None = None) -> int:
-    """Return the descriptor number that `value` is or has.
+    """Return `value` itself if it is a descriptor number, else its ``fileno()``.
 
-    Raises `NotADescriptorError` and `ClosedDescriptorError`, both naming `key` and `value`.
+    Raises `NotADescriptorError` or `ClosedDescriptorError`; both name `key` and `value`.
     """
     number: object
     if type(value) is int:
@@ -67,7 +68,7 @@ def descriptor(value: Any, key: Key | None = None) -> int:
             raise NotADescriptorError(key, shown(value)) from None
         except ValueError:  # "I/O operation on closed file"
             raise ClosedDescriptorError(key, shown(value)) from None
-        if number == -1:  # what a closed socket answers
+        if number == -1:  # fileno() of a closed socket
             raise ClosedDescriptorError(key, shown(value))
     if type(number) is not int or number < 0:
         raise NotADescriptorError(key, shown(value))

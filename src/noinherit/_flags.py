@@ -1,4 +1,4 @@
-"""The inheritable flag of what this process has open."""
+"""The inheritable flags of this process's descriptors."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 else:
 
     def open_noinherit(file, *args, **kwargs):
-        """Return what the built-in `open` returns, never inheritable.
+        """Call the built-in `open` and make the file non-inheritable (:pep:`446`).
 
-        Same arguments and errors as `open`. It holds also when `opener` returns an inheritable
-        descriptor, or when `file` is one: that descriptor's own flag is then cleared
-        (:pep:`446`).
+        Same arguments and errors as `open`. The file is non-inheritable even if `opener` returns
+        an inheritable descriptor. If `file` is itself a descriptor, its own flag is cleared.
         """
-        opened = open(file, *args, **kwargs)  # noqa: SIM115, PTH123 -- the caller gets it
+        opened = open(file, *args, **kwargs)  # noqa: SIM115, PTH123 -- the caller closes it
         try:
             os.set_inheritable(opened.fileno(), False)
         except BaseException:
@@ -33,17 +32,17 @@ else:
 
 
 def set_noinherit(obj: int | HasFileno, noinherit: bool = True) -> None:
-    """Keep `obj` from, or with ``noinherit=False`` expose it to, children of any kind.
+    """Make `obj` non-inheritable; with ``noinherit=False``, make it inheritable.
 
-    `obj` is a file, a socket, a descriptor number, anything with ``fileno()``, or on Windows a
-    `Handle`. Raises `NotADescriptorError` or `ClosedDescriptorError` for what has no descriptor,
-    `OSError` for what the system refuses.
+    `obj` is a file, a socket, a descriptor number, any object with ``fileno()``, or on Windows a
+    `Handle`. Raises `NotADescriptorError` or `ClosedDescriptorError` if `obj` has no descriptor,
+    and `OSError` if the system refuses.
     """
     _sys.backend.set_inheritable(obj, not noinherit)
 
 
 def get_noinherit(obj: int | HasFileno) -> bool:
-    """Return whether `obj` stays out of children, as the operating system has it.
+    """Return whether `obj` is non-inheritable, as the operating system reports it.
 
     Errors as for `set_noinherit`.
     """
@@ -51,11 +50,14 @@ def get_noinherit(obj: int | HasFileno) -> bool:
 
 
 def set_noinherit_all(*, keep: Iterable[int | HasFileno] = ()) -> None:
-    """Make every open descriptor above 2, but those in `keep`, non-inheritable.
+    """Make every open descriptor above 2, except those in `keep`, non-inheritable.
 
-    For processes in which C libraries opened descriptors without a close-on-exec flag. The flags
-    of those in `keep` are not touched. On Linux 5.11 and newer this is one
-    :manpage:`close_range(2)` per gap and misses nothing that is open when it starts; elsewhere on
-    POSIX ``/dev/fd`` is walked, on Windows the list of all handles of this process.
+    Use it when C libraries have opened descriptors without a close-on-exec flag. The flags of the
+    descriptors in `keep` are not changed.
+
+    - Linux 5.11 and newer: one call of :manpage:`close_range(2)` per gap, which covers every
+      descriptor that is open when it starts.
+    - Other POSIX systems: each entry of ``/dev/fd``.
+    - Windows: each handle of this process.
     """
     _sys.backend.set_noinherit_all(keep)

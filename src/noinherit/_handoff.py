@@ -1,8 +1,9 @@
-"""The manifest: what the parent wrote about the descriptors it handed over.
+"""The manifest: one environment variable that describes the handed-over descriptors to the child.
 
-One environment variable, JSON in ASCII: ``{"v": 1, "fds": [[key, number, kind, identity], ...]}``.
-The identity is what tells a descriptor of ours from another that took its number later: without
-it, a grandchild that merely inherited the variable would take what is not its own.
+It is JSON in ASCII: ``{"v": 1, "fds": [[key, number, kind, identity], ...]}``.
+
+The identity distinguishes the handed-over descriptor from a later one with the same number. Without
+it, a grandchild that inherited only the variable would take over an unrelated descriptor.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _HIGHEST = 2**31 - 1
 
 
 class Record:
-    """One handed-over descriptor, as the manifest tells it."""
+    """One handed-over descriptor: a record of the manifest."""
 
     __slots__ = ("identity", "key", "kind", "number", "shared")
 
@@ -34,12 +35,12 @@ class Record:
         self.number = number
         self.kind = kind
         self.identity = identity
-        # A socket that a child on Windows has opened already; not in the manifest.
+        # Windows only: the socket, once the child has opened it. Not part of the manifest.
         self.shared: Shared | None = None
 
 
 def record(key: Key, number: int, fd: int | str) -> Record:
-    """Return the record that `fd`, open here or a path of one in /proc, has under `number`."""
+    """Return a record of `fd` under `number`; `fd` is a descriptor or a path in /proc."""
     return Record(key, number, *kind_and_identity(fd))
 
 
@@ -53,7 +54,7 @@ def _quoting() -> Callable[[str], str]:
 def encode(described: Iterable[Described]) -> str:
     """Return the manifest of `described`."""
     quoted = _quoting()
-    # An encoder that takes anything takes three times as long for one of them.
+    # Formatted by hand: json.dumps takes three times as long.
     texts = [
         f"[{each.key if isinstance(each.key, int) else quoted(each.key)},{each.number},"
         f"{quoted(each.kind)},{quoted(each.identity)}]"
@@ -64,7 +65,7 @@ def encode(described: Iterable[Described]) -> str:
 
 def decode(text: str) -> list[Record]:
     """Return the records of the manifest `text`, or raise `MalformedManifestError`."""
-    import json  # noqa: PLC0415 -- only a child that was handed something pays for it
+    import json  # noqa: PLC0415 -- only needed in a child with a manifest
 
     def malformed(reason: str) -> MalformedManifestError:
         return MalformedManifestError(VARIABLE, text, reason)
@@ -81,7 +82,7 @@ def decode(text: str) -> list[Record]:
     for row in manifest["fds"]:
         match row:
             case [int() | str() as key, int() as number, str() as kind, str() as identity] if (
-                # To Python, JSON's true is a number.
+                # bool is a subclass of int in Python: exclude JSON's true and false.
                 0 <= number <= _HIGHEST and key != "" and bool not in (type(key), type(number))
             ):
                 records.append(Record(key, number, kind, identity))

@@ -1,4 +1,4 @@
-"""What a descriptor is and which one, as the manifest and `noinherit.audit` have it."""
+"""The kind and identity of a descriptor, as in the manifest and in `noinherit.audit`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _KINDS = {
 
 
 def kind_and_identity(fd: int | str) -> tuple[str, str]:
-    """Return what `fd`, open here or a path of one in /proc, is, and which one."""
-    status = os.stat(fd)  # noqa: PTH116 -- a number is no path
-    # Epoll, eventfd and their like have no file type at all.
+    """Return the kind and the identity of `fd`, a descriptor or a path in /proc."""
+    status = os.stat(fd)  # noqa: PTH116 -- mostly a number, not a path
+    # An epoll, an eventfd and the like have no file type.
     kind = _KINDS.get(stat.S_IFMT(status.st_mode), "other")
     return kind, "%x:%x" % (status.st_dev, status.st_ino)  # noqa: UP031 -- an f-string takes twice as long

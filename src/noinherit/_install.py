@@ -1,4 +1,4 @@
-"""`subprocess.Popen` is `Process`, for as long as somebody wants it."""
+"""Replaces `subprocess.Popen` with `Process`, and puts it back."""
 
 from __future__ import annotations
 
@@ -31,14 +31,19 @@ class _Installation:
 
 
 def install() -> _Installation:
-    """Make `subprocess.Popen` a `Process`, wherever this process uses it; `uninstall` undoes it.
+    """Replace `subprocess.Popen` with `Process` in this process; `uninstall` undoes it.
 
-    Also a context manager. Whatever starts children by `subprocess` then has exact ones:
-    `subprocess.run`, `asyncio.create_subprocess_exec`, which takes ``fds=`` now, and other people's
-    libraries, also those that have imported the class by name or derived from it already.
+    The return value is a context manager that calls `uninstall`. From now on, every child that is
+    started with `subprocess` holds exactly the intended descriptors:
 
-    May be nested and called from any thread; as many calls of `uninstall` put the standard
-    library's class back. What was started or derived meanwhile stays what it is.
+    - Children of `subprocess.run`, and of `asyncio.create_subprocess_exec`, which now accepts
+      ``fds=``.
+    - Children that other libraries start, even if they have already imported the class by name or
+      derived from it.
+
+    Calls may be nested and come from any thread; an equal number of calls of `uninstall` restores
+    the standard library's class. Processes and classes that were created in between keep their
+    type.
     """
     with _lock:
         _undo.append(contextlib.ExitStack())
@@ -48,9 +53,9 @@ def install() -> _Installation:
 
 
 def uninstall() -> None:
-    """Undo one `install`; the last one puts everything back.
+    """Undo one `install`; the last call restores `subprocess.Popen`.
 
-    Raises `NotInstalledError` if there is none to undo.
+    Raises `NotInstalledError` if no `install` is left to undo.
     """
     with _lock:
         if not _undo:
@@ -75,12 +80,12 @@ def _replace(popen: Any, undo: contextlib.ExitStack) -> None:
         undo.callback(setattr, owner, name, getattr(owner, name))
         setattr(owner, name, value)
 
-    # Who derives from it from now on, or looks the name up.
+    # For later uses of the name: calls and new derived classes.
     attribute(subprocess, "Popen", Process)
-    # Who has derived from it already; asyncio does on Windows.
+    # For existing derived classes; asyncio has one on Windows.
     for derived in popen.__subclasses__():
         if derived is not Process:
             bases = tuple(Process if base is popen else base for base in derived.__bases__)
             attribute(derived, "__bases__", bases)
-    # Who has imported it by name.
+    # For modules that have imported the class by name.
     attribute(popen, "__init__", init)

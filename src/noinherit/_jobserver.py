@@ -1,4 +1,4 @@
-"""What a child needs to take part in GNU make's jobserver."""
+"""The descriptors of GNU make's jobserver, for a child that takes part in it."""
 
 from __future__ import annotations
 
@@ -7,37 +7,41 @@ import stat
 
 __all__ = ["jobserver_fds"]
 
-# The second is what GNU make 4.1 and older say.
+# The second is the spelling of GNU make 4.1 and older.
 _OPTIONS = ("--jobserver-auth=", "--jobserver-fds=")
 
 
 def jobserver_fds() -> dict[int, int]:
-    """Return what GNU make's jobserver gave to this process, ready for ``fds``.
+    """Return the descriptors of GNU make's jobserver, ready for ``fds``.
 
-    From ``MAKEFLAGS``: ``--jobserver-auth=R,W`` makes it ``{R: R, W: W}``, under the numbers that
-    the child will read from the same variable. Empty if a child needs no descriptor: there is no
-    jobserver, or it is one that a child opens by name (``fifo:PATH``, a semaphore on Windows); or
-    make gave it to others only, because the recipe's line neither begins with ``+`` nor calls
-    ``$(MAKE)``. (GNU make's manual, "Sharing Job Slots with GNU make".)
+    For ``--jobserver-auth=R,W`` in ``MAKEFLAGS`` it returns ``{R: R, W: W}``: the child reads these
+    numbers from the same variable. It returns an empty dict in these cases:
+
+    - No jobserver exists.
+    - The child opens the jobserver by name (``fifo:PATH``, a semaphore on Windows).
+    - make did not pass the jobserver to this process, because the recipe's line neither begins
+      with ``+`` nor calls ``$(MAKE)``.
+
+    See "Sharing Job Slots with GNU make" in GNU make's manual.
 
     >>> jobserver_fds()
     {}
     """
-    told = ""
+    found = ""
     for word in os.environ.get("MAKEFLAGS", "").split():
         if word == "--":
             break  # variables follow, whose values may look like anything
         for option in _OPTIONS:
             if word.startswith(option):
-                told = word[len(option) :]  # the last one counts
-    numbers = [int(number) for number in told.split(",") if number.isascii() and number.isdigit()]
+                found = word[len(option) :]  # the last one counts
+    numbers = [int(number) for number in found.split(",") if number.isascii() and number.isdigit()]
     if len(numbers) == 2 and all(map(_is_pipe, numbers)):
         return {number: number for number in numbers}
     return {}
 
 
 def _is_pipe(number: int) -> bool:
-    # What make did not pass on is closed here, or something else by now.
+    # If make did not pass the descriptor on, the number is closed, or an unrelated file has it.
     try:
         return stat.S_ISFIFO(os.fstat(number).st_mode)
     except (OSError, OverflowError):

@@ -1,4 +1,4 @@
-"""One start of a child: what it is to hold, what is open for that, and how an engine sees it."""
+"""One start of a child: the validated request, the opened descriptors, the engine's input."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
 
 class Launch:
-    """The work of `Process` around `subprocess.Popen`'s constructor: validate, open, close again.
+    """What `Process` does before and after `subprocess.Popen`'s constructor.
 
-    The constructor refuses what cannot be done, and creates nothing. `open` makes what the child
-    is to be given. Then comes `close` if the child has it, or `abandon` if there is no child.
+    1. The constructor validates the request. It raises every `RequestError` and creates nothing.
+    2. `open` creates the descriptors that the child should hold.
+    3. `close` closes this process's copies once the child has started.
+       If no child was started, `abandon` closes everything instead.
     """
 
     lifeline: Lifeline | None = None
@@ -68,14 +70,15 @@ class Launch:
 
     def open(self) -> None:
         """Make the child's copies, its lifeline and its trampoline."""
-        # What is announced has promised numbers, which a trampoline will give it in any case.
+        # listen_fds promises fixed numbers. The trampoline assigns them, so no copy needs to be
+        # made in place.
         in_place = self.engine.by_popen and not self._announced
         held: list[Held] = []
-        # First of all: this refuses a descriptor that is closed.
+        # First, because hold() raises for a closed descriptor and nothing else is open yet.
         if self._entries:
             held = _sys.backend.hold(self._entries, self._copies, in_place=in_place)
         if self._wants_lifeline:
-            from ._lifeline import Lifeline  # noqa: PLC0415 -- as above
+            from ._lifeline import Lifeline  # noqa: PLC0415 -- rarely needed, as _listen
 
             self.lifeline = Lifeline()
             held += self._hold_end(_plan.LIFELINE, self.lifeline.theirs, held, in_place=in_place)
@@ -86,14 +89,14 @@ class Launch:
         self.held = held
 
     def _hold_end(self, key: Key, end: Any, held: Sequence[Held], *, in_place: bool) -> list[Held]:
-        """Hold the child's end of something of ours, beside what is `held`."""
+        """Hold `end`, the child's end of a lifeline or trampoline, in addition to `held`."""
         entry = _plan.private_entry(key, end, self._entries, _sys.backend.limit())
         self._entries.append(entry)
         taken = [each.number for each in held]
         return _sys.backend.hold([entry], self._copies, in_place=in_place, taken=taken)
 
     def close(self) -> None:
-        """Close what the child has now; the lifeline's end that is ours stays open."""
+        """Close the copies and the child's ends. This process's end of the lifeline stays open."""
         self.held = ()
         _sys.backend.release(self._copies)
         for owner in (self.lifeline, self.trampoline):
@@ -110,7 +113,7 @@ class Launch:
 
 
 def _announced(listen_fds: Sequence[Key], entries: Sequence[Entry]) -> dict[str, str]:
-    """Return the variables that announce `listen_fds`; raise if they cannot be announced."""
+    """Return the environment variables for `listen_fds`; raise if systemd's protocol has none."""
     if not listen_fds:
         return {}
     from ._listen import variables  # noqa: PLC0415 -- rarely needed; keeps `import noinherit` cheap
@@ -119,18 +122,18 @@ def _announced(listen_fds: Sequence[Key], entries: Sequence[Entry]) -> dict[str,
 
 
 def _check_streams(redirected: Mapping[int, Any]) -> None:
-    """Raise for a value of ``stdin=`` or its like that no child here can use."""
+    """Raise for a value of ``stdin``, ``stdout`` or ``stderr`` that a child cannot use."""
     for number, stream in redirected.items():
         _sys.backend.check_stream(_plan.STREAMS[number], stream)
         if not isinstance(stream, int):
-            descriptor(stream)  # Popen takes a closed socket's -1 for PIPE
+            descriptor(stream)  # a closed socket's fileno() is -1, which Popen reads as PIPE
 
 
 class Start:
-    """What an engine is given: the parameters of ``Popen._execute_child``, and the child's table.
+    """The engine's input: the parameters of ``Popen._execute_child``, and the child's table.
 
-    They come by position. Newer versions of Python may append some, which only Popen's own engine
-    is given.
+    Popen passes the parameters by position. Newer versions of Python may append some; `newer`
+    keeps those for Popen's own engine.
     """
 
     def __init__(
@@ -180,7 +183,7 @@ class Start:
         self.start_new_session = start_new_session
         self.process_group = process_group
         self.newer = newer
-        # The standard streams that are redirected; and what the child is to hold besides.
+        # The redirected standard streams. `held` has the descriptors from `fds`.
         self.streams: Mapping[int, int] = {
             number: stream
             for number, stream in ((0, p2cread), (1, c2pwrite), (2, errwrite))
@@ -193,36 +196,36 @@ class Start:
 
     @property
     def by_popen(self) -> bool:
-        """Whether Popen's own engine has to start this one."""
+        """Whether Popen's own engine must start this child."""
         return self.engine is None or self.engine.by_popen or not (self.close_fds or self.held)
 
     def resolve_command(self) -> Command:
         """Return the arguments, the environment, and the variables to add to it.
 
-        To be called when each `Held` has the identity by which the child will know it.
+        Call it after each `Held` has received its final identity, which goes into the manifest.
         """
         args, env = self.args, self.env
         added: dict[str, str] = {}
-        if self.held:  # else there is nothing that an fd_arg could stand for
-            by_key = {each.key: each for each in self.held}
-            args = self.args = _plan.resolve_args(args, by_key)
+        if self.held:  # without any, args and env contain no fd_arg
+            held_by_key = {each.key: each for each in self.held}
+            args = self.args = _plan.resolve_args(args, held_by_key)
             if env is not None:
-                env = {name: _plan.resolve(env[name], by_key) for name in env.keys()}  # noqa: SIM118 -- it is what dict() asks of a mapping
-            if rows := [each for each in self.held if each.key not in _plan.PRIVATE]:
-                added[_handoff.VARIABLE] = _handoff.encode(rows)
+                env = {name: _plan.resolve(env[name], held_by_key) for name in env.keys()}  # noqa: SIM118 -- dict() also calls keys()
+            if public := [each for each in self.held if each.key not in _plan.PRIVATE]:
+                added[_handoff.VARIABLE] = _handoff.encode(public)
         return args, env, added
 
     def popen_arguments(self) -> tuple[Any, ...]:
-        """Return what Popen's own engine is to be called with.
+        """Return the arguments for Popen's own engine.
 
-        Popen closes everything else in the child, but cannot change numbers: a trampoline, or in
-        the child of a fork a function before `preexec_fn`, does that.
+        Popen closes everything else in the child, but cannot change numbers. The trampoline
+        changes them; with a `preexec_fn`, a function that runs before it in the forked child does.
         """
         args, env, added = self.resolve_command()
         executable, shell = self.executable, self.shell
         kept = tuple(each.copy for each in self.held if each.number > 2) or self.pass_fds
         preexec_fn, ids = self.preexec_fn, (self.gid, self.gids, self.uid)
-        # The environment is a copy made at once: another thread may change os.environ meanwhile.
+        # encoded_environment copies os.environ atomically; another thread may be changing it.
         encoded_environment = _sys.backend.encoded_environment
         trampoline = None if self._launch is None else self._launch.trampoline
         if trampoline is not None:
@@ -231,7 +234,8 @@ class Start:
             args = trampoline.wrap_command(self, report, args, env)
             executable, shell = None, False
             if preexec_fn is None:
-                ids = (None, None, None)  # the trampoline changes them: Python may be out of reach
+                # The trampoline changes the ids: the new user may have no access to this Python.
+                ids = (None, None, None)
         elif added or (env is None and self.engine is not None and self.engine.by_popen):
             env = encoded_environment(env, added)
         if trampoline is None and any(each.is_moved for each in self.held):

@@ -1,4 +1,8 @@
-"""A descriptor that nobody uses, and whose end of file tells that nobody holds it any more."""
+"""A lifeline: a connection without data. Its end of file shows that the child's end is closed.
+
+The kernel reports the end of file once every process that holds a copy of the child's end has
+closed it or has ended.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,12 @@ if TYPE_CHECKING:
 
     _T = TypeVar("_T")
 
-# Seconds; what a socket can be asked to wait for is limited.
+# Seconds; settimeout() refuses much larger values.
 _LONGEST = 1e6
 
 
 class Lifeline:
-    """Owner of this process's end, and of the child's until that is handed over."""
+    """Owner of this process's end, and of the child's end until that is handed over."""
 
     def __init__(self) -> None:
         self.ours, self.theirs = socketpair()
@@ -26,9 +30,10 @@ class Lifeline:
         self._released = False
 
     def wait(self, timeout: float | None) -> float | None:
-        """Wait until every holder of the other end is gone; return what is left of `timeout`.
+        """Wait until no process holds the other end; return the remaining `timeout`.
 
-        Raises `TimeoutError` when nothing is, `OSError` with ``EBADF`` when closed before.
+        Raises `TimeoutError` when the timeout has passed, and `OSError` with ``EBADF`` if the
+        lifeline is already closed.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
 
@@ -41,7 +46,7 @@ class Lifeline:
             while not self._released:
                 self.ours.settimeout(_at_most(left(), _LONGEST, None))
                 try:
-                    # What somebody may have written there means nothing.
+                    # Data has no meaning here: discard it. Only the end of file counts.
                     self._released = not self.ours.recv(1 << 16)
                 except (TimeoutError, BlockingIOError):
                     if not left():

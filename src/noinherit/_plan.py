@@ -1,6 +1,6 @@
-"""What was asked for: a request becomes a validated plan, or one error.
+"""Turns a request into a validated plan, or raises one error.
 
-Nothing here makes a system call or knows which platform this is.
+Nothing here makes a system call or depends on the platform.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Fds: TypeAlias = Mapping[Key, Any] | Mapping[int, Any] | Mapping[str, Any] | Iterable[Any]
 
-# Keys that no request can have, of descriptors that are not the child's business.
+# Keys for descriptors that noinherit adds itself. A request cannot contain them.
 LIFELINE: Key = ""
 REPORT: Key = -1
 MERGED: Key = -2
@@ -49,17 +49,17 @@ class FdArg:
 
 
 def fd_arg(key: Key, template: str = "{}") -> FdArg:
-    """Return a placeholder for the number that `key` of ``fds`` gets in the child.
+    """Return a placeholder for the number that `key` of ``fds`` receives in the child.
 
-    It may stand as an item of ``args`` or as a value of ``env``, and is replaced by
-    ``template.format(number, handle=handle)`` when the child is started. *number* is the
-    child's descriptor number; *handle* is the value for programs that read Windows handles, and
-    equals *number* elsewhere.
+    Use it as an item of ``args`` or as a value of ``env``. When the child is started, it is
+    replaced with ``template.format(number, handle=handle)``. *number* is the child's descriptor
+    number. *handle* is the value for programs that read Windows handles; on other systems it
+    equals *number*.
 
     >>> fd_arg("http", "fd://{}")
     fd_arg('http', 'fd://{}')
     """
-    template.format(0, handle=0)  # a template that cannot work is told where it was written
+    template.format(0, handle=0)  # fail here, where the template is written, not at spawn
     return FdArg(key, template)
 
 
@@ -71,33 +71,34 @@ def plan(
     first: Iterable[Key] = (),
     limit: int,
 ) -> list[Entry]:
-    """Return what the child is to hold besides the standard streams, one `Entry` a number.
+    """Return one `Entry` for each descriptor that `fds` and `pass_fds` give to the child.
 
-    `redirected` are the standard streams that ``stdin=``, ``stdout=`` and ``stderr=`` set; `first`
-    are names that get the numbers from 3 up, in this order; `limit` is the first number that no
-    descriptor can have.
+    - `redirected`: the numbers of the standard streams that ``stdin=``, ``stdout=`` and
+      ``stderr=`` set.
+    - `first`: names that receive the numbers from 3 up, in this order.
+    - `limit`: the first number that is too large for a descriptor.
     """
     table = _Table(redirected, limit)
     names: list[tuple[str, Any]] = []
-    if isinstance(fds, (dict, Mapping)):  # checking against an abstract class takes longer
-        places: dict[Key, int] = {}
+    if isinstance(fds, (dict, Mapping)):  # dict first: the check for an abstract class is slow
+        announced: dict[Key, int] = {}
         for number, key in enumerate(first, 3):
-            places.setdefault(key, number)
+            announced.setdefault(key, number)
         for key, value in fds.items():
             if type(key) is int:
                 table.claim(key, key, value)
-            elif isinstance(key, str) and key in places:
-                table.claim(key, places[key], value)
+            elif isinstance(key, str) and key in announced:
+                table.claim(key, announced[key], value)
             elif isinstance(key, str) and key:
                 names.append((key, value))
             else:
                 raise InvalidKeyError(key, shown(value))
     else:
-        # "Under the number it has here": listing one twice says nothing new.
+        # An iterable means "under the number it has here", so duplicates are harmless.
         for number, value in {descriptor(value): value for value in fds}.items():
             table.claim(number, number, value)
-    for number in _beyond(table, pass_fds):
-        table.claim(number, number, number)
+    for number in _not_covered(table, pass_fds):
+        table.claim(number, number, number, by_pass_fds=True)
     free = 3
     for name, value in names:
         while free in table.claims:
@@ -107,30 +108,39 @@ def plan(
 
 
 class _Table:
-    """The entries so far, and by whom each number is claimed: None is an option of Popen."""
+    """The entries so far, and the key that claims each number; None for an option of Popen."""
 
     def __init__(self, redirected: Iterable[int], limit: int) -> None:
         self.entries: list[Entry] = []
         self.claims: dict[int, Key | None] = dict.fromkeys(redirected)
         self._limit = limit
 
-    def claim(self, key: Key, number: int, value: Any, *, fixed: bool = True) -> None:
-        """Add an entry; raise if its number is taken or can be none."""
+    def claim(
+        self,
+        key: Key,
+        number: int,
+        value: Any,
+        *,
+        fixed: bool = True,
+        by_pass_fds: bool = False,
+    ) -> None:
+        """Add an entry; raise if its number is taken or out of range."""
+        refused_key = None if by_pass_fds else key
         if not 0 <= number < self._limit:
-            raise NumberOutOfRangeError(key, shown(value), self._limit)
+            raise NumberOutOfRangeError(refused_key, shown(value), self._limit)
         if number in self.claims:
             other = self.claims[number]
             claimant = f"{STREAMS[number]}=" if other is None else f"fds[{other!r}]"
-            raise NumberTakenError(key, shown(value), number, claimant)
+            raise NumberTakenError(refused_key, shown(value), number, claimant)
         self.claims[number] = key
         self.entries.append(Entry(key, number, value, fixed=fixed))
 
 
-def _beyond(table: _Table, pass_fds: Iterable[int]) -> Iterator[int]:
+def _not_covered(table: _Table, pass_fds: Iterable[int]) -> Iterator[int]:
     """Yield the numbers of `pass_fds` that the table and the redirected streams do not cover.
 
-    subprocess lets a redirected stream win over the same number in ``pass_fds``. What the table
-    has under the number it has here is merely said twice.
+    A redirected stream wins over the same number in ``pass_fds``, as in `subprocess`. A number
+    that ``fds`` maps to itself may also be in ``pass_fds``.
     """
     values = {entry.number: entry.value for entry in table.entries}
     for number in dict.fromkeys(map(descriptor, pass_fds)):
@@ -140,7 +150,10 @@ def _beyond(table: _Table, pass_fds: Iterable[int]) -> Iterator[int]:
 
 
 def private_entry(key: Key, value: HasFileno, entries: Iterable[Entry], limit: int) -> Entry:
-    """Return an entry beside `entries` under a `PRIVATE` key: at its own number if that is free."""
+    """Return an entry for noinherit's own `value`, under a `PRIVATE` key.
+
+    It keeps its own number if none of `entries` has that, else it receives the first free one.
+    """
     taken = {entry.number for entry in entries}
     number = descriptor(value)
     if number in taken or not 2 < number < limit:
@@ -151,7 +164,7 @@ def private_entry(key: Key, value: HasFileno, entries: Iterable[Entry], limit: i
 
 
 def merge_stderr(entries: list[Entry]) -> bool:
-    """Make standard error what `entries` have as standard output; return whether they have one."""
+    """Give the child its standard output as standard error; return False if `entries` has none."""
     for entry in entries:
         if entry.number == 1:
             entries.append(Entry(MERGED, 2, entry.value, fixed=True))
@@ -162,33 +175,36 @@ def merge_stderr(entries: list[Entry]) -> bool:
 def check_references(
     args: object, env: object, entries: Iterable[Entry], has_number: Callable[[Any], bool]
 ) -> None:
-    """Raise for an `fd_arg` that names none of `entries`, or one that will have no number."""
-    places: list[object] = list(args) if isinstance(args, (list, tuple)) else [args]
+    """Raise for an `fd_arg` whose key is not in `entries`, or whose value gets no number."""
+    words: list[object] = list(args) if isinstance(args, (list, tuple)) else [args]
     if env is not None and not hasattr(env, "keys"):
         raise TypeError(f"env must be a mapping or None, not {type(env).__name__}")
     if env is not None and isinstance(env, Mapping):
-        places.extend(env.values())
-    wanted = [place.key for place in places if isinstance(place, FdArg)]
+        words.extend(env.values())
+    wanted = [word.key for word in words if isinstance(word, FdArg)]
     if wanted:
         known = {entry.key: entry.value for entry in entries}
         for key in wanted:
             if key not in known:
-                raise UnknownKeyError(key)
+                raise UnknownKeyError(key, tuple(known))
             if not has_number(known[key]):
-                reason = "sockets have no number in a child here; inherited() gives them to it"
+                reason = (
+                    "a socket has no number in a child on Windows; "
+                    "the child receives it from noinherit.inherited()"
+                )
                 raise UnsupportedOptionError(f"fd_arg({key!r})", shown(known[key]), reason)
 
 
-def resolve(word: Any, given: Mapping[Key, Held]) -> Any:
-    """Return `word`, or what stands for it if it is an `fd_arg`."""
+def resolve(word: Any, held_by_key: Mapping[Key, Held]) -> Any:
+    """Return `word`; if it is an `fd_arg`, return its formatted template."""
     if isinstance(word, FdArg):
-        held = given[word.key]
+        held = held_by_key[word.key]
         return word.template.format(held.number, handle=held.handle)
     return word
 
 
-def resolve_args(args: Any, given: Mapping[Key, Held]) -> Any:
+def resolve_args(args: Any, held_by_key: Mapping[Key, Held]) -> Any:
     """Return `args` with every `fd_arg` resolved."""
     if isinstance(args, (list, tuple)) and any(isinstance(word, FdArg) for word in args):
-        return [resolve(word, given) for word in args]
+        return [resolve(word, held_by_key) for word in args]
     return args

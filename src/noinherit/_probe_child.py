@@ -1,4 +1,4 @@
-"""An independent child, started by whatever is to be examined, and what it was given."""
+"""An independent child that reports its descriptors; the code under test starts it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ _PROGRAM = Path(__file__).with_name("_sys") / "probe.py"
 
 
 class ProbedChild:
-    """What a child was given, told by itself.
+    """The descriptors that a child inherited, as the child itself reports them.
 
-    `held` are the descriptors it held at its start, by number: the standard streams and whatever
-    else; `extra` is the same without the standard streams. On Windows the numbers are the values of
-    the handles it inherited. `fds` are its descriptors as C and Python number them, which is the
-    same as `held` but on Windows. The values are identities as `noinherit.audit` has them, but
-    empty for what is not a file on Windows.
+    Each attribute is a dict of identities by number. An identity is as in `noinherit.audit`; on
+    Windows it is empty for everything that is not a file.
+
+    - `held`: all descriptors that the child held when it started. On Windows, the numbers are the
+      values of the inherited handles.
+    - `extra`: `held` without the standard streams.
+    - `fds`: the descriptors as C and Python number them. This differs from `held` on Windows only.
     """
 
     __slots__ = ("extra", "fds", "held")
@@ -43,24 +45,24 @@ class ProbedChild:
 
 
 def probe_child(start: Callable[[list[str]], Any], *, timeout: float = 30) -> ProbedChild:
-    """Return what a child holds that ``start(args)`` starts; see `noinherit.pytest_plugin`."""
+    """Call ``start(args)`` and return the child's report; see `noinherit.pytest_plugin`."""
     token = secrets.token_bytes(16).hex()
-    # Loopback is the one way to hear from a child that works however it is started, whatever
-    # becomes of its standard streams, and whether or not `start` waits for it.
+    # The child reports through a loopback connection. That works however it is started, whatever
+    # its standard streams are, and whether or not `start` waits for it.
     with socket.create_server(("127.0.0.1", 0)) as listener:
         host, port = listener.getsockname()
         args = [sys.executable, "-I", "-S", str(_PROGRAM), host, str(port), token]
         started = start(args)
         deadline = time.monotonic() + timeout
         report = b""
-        while not report.startswith(token.encode()):  # anybody can connect
-            report = _heard(listener, deadline)
+        while not report.startswith(token.encode()):  # any program can connect
+            report = _next_report(listener, deadline)
     if isinstance(started, subprocess.Popen):
         started.wait()
     return ProbedChild(json.loads(report[len(token) :]))
 
 
-def _heard(listener: socket.socket, deadline: float) -> bytes:
+def _next_report(listener: socket.socket, deadline: float) -> bytes:
     try:
         listener.settimeout(max(deadline - time.monotonic(), 0.001))
         connection, _ = listener.accept()

@@ -1,4 +1,4 @@
-"""What the child gets: the descriptors its parent handed over, by key."""
+"""The child's side: the descriptors that its parent handed over, by key."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _LISTEN_FDS_START = 3
 
 
 class InheritedFd:
-    """Owner of one descriptor that the parent handed over, until someone takes it.
+    """Owner of one descriptor that the parent handed over.
 
-    `socket`, `channel`, `open` and `detach` pass the ownership on; each works once, and afterwards
-    every method but `close` raises `AlreadyTakenError`. If several threads take it at once, one of
-    them gets it.
+    `socket`, `channel`, `open` and `detach` pass the ownership to the caller. This works once:
+    afterwards every method except `close` raises `AlreadyTakenError`. If several threads call them
+    concurrently, one thread receives the descriptor.
     """
 
     __slots__ = ("_handle", "_number", "_shared", "_taking", "key", "kind")
@@ -46,8 +46,8 @@ class InheritedFd:
         self._number = record.number
         self._handle = record.identity
         self._shared = record.shared
-        # Held from looking at the number until it is gone: else two threads could both own it, with
-        # and without a GIL. Reentrant, as close() takes it by another method.
+        # Held from reading the number until it is set to -1. Otherwise two threads could both take
+        # the descriptor, with or without a GIL. Reentrant, because close() calls other methods.
         self._taking = threading.RLock()
 
     def __repr__(self) -> str:
@@ -55,9 +55,10 @@ class InheritedFd:
         return f"<InheritedFd {self.key!r}: {self.kind} {state}>"
 
     def fileno(self) -> int:
-        """Return the descriptor's number; it stays owned by this object.
+        """Return the descriptor's number; this object keeps the ownership.
 
-        Raises `NotADescriptorError` for what has none: on Windows an event, a process, a socket.
+        On Windows, it raises `NotADescriptorError` for an event, a process or a socket: they have
+        no number.
         """
         if self._number == -1:
             raise AlreadyTakenError(self.key)
@@ -68,10 +69,11 @@ class InheritedFd:
     if sys.platform == "win32":
 
         def handle(self) -> Handle:
-            """Return the raw handle; it stays owned by this object.
+            """Return the raw handle; this object keeps the ownership.
 
-            It is all there is to an event, a process, or whatever else is not a file or a pipe:
-            the C runtime has no descriptors for those. Raises `NotADescriptorError` for a socket.
+            An event, a process, or any other object that is neither a file nor a pipe has only a
+            handle: the C runtime has no descriptors for them. Raises `NotADescriptorError` for a
+            socket.
             """
             if self._number == -1:
                 raise AlreadyTakenError(self.key)
@@ -80,9 +82,9 @@ class InheritedFd:
             return Handle(int(self._handle, 16))
 
         def detach_handle(self) -> Handle:
-            """Return the raw handle of an event or its like; closing it is now the caller's duty.
+            """Return the raw handle of an event or a process; from now on the caller must close it.
 
-            Raises `NotADescriptorError` for what has a descriptor: that one is the owner.
+            Raises `NotADescriptorError` for a file or a pipe: its descriptor owns the handle.
             """
             with self._taking:
                 handle = self.handle()
@@ -92,18 +94,19 @@ class InheritedFd:
             return handle
 
     def detach(self) -> int:
-        """Return the descriptor's number; closing it is the caller's duty from now on."""
+        """Return the descriptor's number; from now on the caller must close it."""
         with self._taking:
             number = self.fileno()
             self._number = -1
         return number
 
     def socket(self) -> socket.socket:
-        """Return a socket that owns the descriptor; family and type are the kernel's answer.
+        """Return a socket that owns the descriptor; the kernel reports its family and type.
 
-        Raises `OSError` (``ENOTSOCK``) if it is none; then it can still be taken otherwise.
+        Raises `OSError` (``ENOTSOCK``) if the descriptor is not a socket. This object then keeps
+        the ownership.
         """
-        import socket  # noqa: PLC0415 -- a child that was handed no socket need not pay for it
+        import socket  # noqa: PLC0415 -- only needed in a child that uses a socket
 
         with self._taking:
             if self._number != -1 and self._shared is not None:
@@ -116,11 +119,11 @@ class InheritedFd:
     def channel(self) -> Channel:
         """Return a `Channel` that owns the descriptor, for an end of `noinherit.socketpair`.
 
-        Raises `OSError` (``ENOTSOCK``) if it is none, and on Windows `NotADescriptorError` for a
-        socket; then it can still be taken otherwise.
+        Raises `OSError` (``ENOTSOCK``) if the descriptor is not such an end, and on Windows
+        `NotADescriptorError` for a socket. This object then keeps the ownership.
         """
-        from . import _sys  # noqa: PLC0415 -- as above
-        from ._channel import Channel  # noqa: PLC0415 -- as above
+        from . import _sys  # noqa: PLC0415 -- only needed in a child that uses a channel
+        from ._channel import Channel  # noqa: PLC0415 -- see above
 
         with self._taking:
             made = Channel(_sys.ends.adopt(self.fileno()))
@@ -130,13 +133,14 @@ class InheritedFd:
     def open(self, mode: str = "r", **options: Any) -> IO[Any]:
         """Return a file object that owns the descriptor; arguments as for the built-in `open`.
 
-        If it raises, the descriptor can still be taken otherwise.
+        If it raises, this object keeps the ownership.
         """
         with self._taking:
             number = self.fileno()
-            # When the built-in one fails, it may have closed the number, or not.
-            open(number, mode, **{**options, "closefd": False}).close()  # noqa: PTH123 -- a number is no path
-            made: IO[Any] = open(number, mode, **options)  # noqa: SIM115, PTH123 -- it is handed to the caller
+            # Try the arguments without ownership first: a failing open() may or may not close the
+            # number.
+            open(number, mode, **{**options, "closefd": False}).close()  # noqa: PTH123 -- a number, not a path
+            made: IO[Any] = open(number, mode, **options)  # noqa: SIM115, PTH123 -- the caller closes it
             self._number = -1
         return made
 
@@ -155,7 +159,7 @@ class InheritedFd:
 
 class _InheritedFds(dict["Key", InheritedFd]):
     def __missing__(self, key: object) -> NoReturn:
-        raise NotInheritedError(key)
+        raise NotInheritedError(key, tuple(self))
 
 
 _lock = threading.Lock()
@@ -163,22 +167,32 @@ _inherited: _InheritedFds | None = None
 
 
 def inherited() -> Mapping[Key, InheritedFd]:
-    """Return what the parent handed over, by the keys it used; empty if that is nothing.
+    """Return the descriptors that the parent handed over, by the parent's keys.
 
-    The first call takes ownership: every descriptor but the standard streams becomes
-    non-inheritable, so it cannot slip into children of this process, and the environment variables
-    that announced it are removed. Later calls return the same mapping.
+    The mapping is empty if the parent handed over none.
 
-    Two announcements are understood: noinherit's own, and systemd's socket activation
-    (``LISTEN_FDS``, ``LISTEN_PID``, ``LISTEN_FDNAMES``; see :manpage:`sd_listen_fds(3)`), whose
-    descriptors are found by name where the name is given and unique, else by number. A variable
-    that was meant for another process, or whose descriptors are not the announced ones any more,
-    is ignored.
+    The first call takes the ownership for this process:
 
-    Raises `MalformedManifestError` for an announcement that makes no sense. A missing key raises
+    - Every descriptor except the standard streams becomes non-inheritable, so it does not leak
+      into children of this process.
+    - The environment variables that announced the descriptors are removed.
+
+    Later calls return the same mapping.
+
+    Two kinds of announcement are understood:
+
+    - noinherit's own variable.
+    - systemd's socket activation (``LISTEN_FDS``, ``LISTEN_PID``, ``LISTEN_FDNAMES``; see
+      :manpage:`sd_listen_fds(3)`). The key of a descriptor is its name if that is unique, else its
+      number.
+
+    A variable is ignored if it is meant for another process, or if the announced descriptors have
+    been closed or replaced since.
+
+    Raises `MalformedManifestError` for an announcement that cannot be parsed. A missing key raises
     `NotInheritedError`, a `KeyError`.
     """
-    global _inherited  # noqa: PLW0603 -- ownership is the process's, and it is taken once
+    global _inherited  # noqa: PLW0603 -- a process takes the ownership once
     with _lock:
         if _inherited is None:
             found = _InheritedFds()
@@ -188,8 +202,8 @@ def inherited() -> Mapping[Key, InheritedFd]:
                     numbers.add(record.number)
                     key = record.number if record.key in found else record.key
                     found[key] = InheritedFd(key, record)
-                    if record.number > 2:  # else this process's children would have no streams
-                        _keep(found[key])
+                    if record.number > 2:  # children of this process need its standard streams
+                        _make_noninheritable(found[key])
             for variable in (_handoff.VARIABLE, *_LISTEN_VARIABLES):
                 os.environ.pop(variable, None)
             _inherited = found
@@ -210,14 +224,14 @@ if sys.platform == "win32":
     import msvcrt
 
     def _is_ours(record: _handoff.Record) -> bool:
-        """Return whether this process was given what `record` describes."""
+        """Return whether this process inherited the descriptor that `record` describes."""
         try:
             if record.kind == "socket":
                 return record.shared is not None
             if record.kind != "other":
                 return f"{msvcrt.get_osfhandle(record.number):x}" == record.identity
-            # It has no number to be compared; but what was passed on is inheritable, and neither
-            # a standard stream nor a file that has come by the same value.
+            # An event or a process has no number to compare. But an inherited handle is
+            # inheritable, and an unrelated file may have received the same value since.
             handle = int(record.identity, 16)
             return os.get_handle_inheritable(handle) and not _is_file(handle)
         except (OSError, OverflowError, ValueError):
@@ -226,39 +240,37 @@ if sys.platform == "win32":
     def _is_file(handle: int) -> bool:
         try:
             return _winapi.GetFileType(handle) != 0
-        except OSError:  # what an unknown type is, too
+        except OSError:  # GetFileType also fails for an unknown type
             return False
 
     def _open_sockets(records: list[_handoff.Record]) -> None:
-        """Open those that are sockets: only now can they be kept from children of this process."""
+        """Open the sockets among `records`, non-inheritable."""
         sockets = [record for record in records if record.kind == "socket"]
         if sockets:
-            from ._sys.windows import sockets as passed  # noqa: PLC0415 -- only who was handed one pays for it
+            from ._sys.windows.sockets import open_letterbox  # noqa: PLC0415 -- only needed for sockets
 
-            opened = passed.open_letterbox(record.identity for record in sockets)
+            opened = open_letterbox(record.identity for record in sockets)
             for record in sockets:
                 record.shared = opened.get(record.identity)
 
-    def _keep(inherited: InheritedFd) -> None:
-        """Keep it from children of this process."""
-        if inherited.kind != "socket":
+    def _make_noninheritable(inherited: InheritedFd) -> None:
+        if inherited.kind != "socket":  # open_letterbox() has done it for sockets
             os.set_handle_inheritable(inherited.handle(), False)
 
 else:
 
     def _open_sockets(records: list[_handoff.Record]) -> None:
-        """Do nothing: a socket is a descriptor like another."""
+        """Do nothing: on POSIX, a socket is inherited like any other descriptor."""
 
     def _is_ours(record: _handoff.Record) -> bool:
-        """Return whether this process was given what `record` describes."""
+        """Return whether this process inherited the descriptor that `record` describes."""
         try:
             here = _handoff.record(record.key, record.number, record.number)
         except OSError:
             return False
         return here.identity == record.identity
 
-    def _keep(inherited: InheritedFd) -> None:
-        """Keep it from children of this process."""
+    def _make_noninheritable(inherited: InheritedFd) -> None:
         os.set_inheritable(inherited.fileno(), False)
 
 
@@ -277,7 +289,7 @@ def _from_systemd() -> list[_handoff.Record]:
     found = []
     for index, number in enumerate(numbers):
         name = names[index] if index < len(names) else ""
-        # "unknown" is what systemd calls a descriptor without a name.
+        # systemd's own name for a descriptor without one is "unknown".
         unique = name not in ("", "unknown") and names.count(name) == 1
         try:
             found.append(_handoff.record(name if unique else number, number, number))

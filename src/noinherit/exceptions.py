@@ -1,8 +1,9 @@
-"""What can be wrong with a request or a manifest: one class per state.
+"""The exceptions that noinherit raises: one class for each kind of mistake.
 
-Every exception carries its facts as attributes and can be pickled. A *value* that was refused is
-the number itself, or the ``repr`` of any other object. Failures of the operating system are not
-wrapped: they stay `OSError`, with ``errno`` or ``winerror``.
+- Every exception has its facts as attributes and can be pickled.
+- A refused *value* is the number itself, or the ``repr`` of any other object.
+- Failures of the operating system are not wrapped. They stay `OSError`, with ``errno`` or
+  ``winerror``.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ __all__ = [
 
 
 class NoinheritError(Exception):
-    """Base of everything noinherit raises on its own account."""
+    """Base class of all exceptions that noinherit defines."""
 
 
 class RequestError(NoinheritError, ValueError):
-    """A request that cannot be carried out; raised before anything was created."""
+    """A request cannot be carried out; raised before anything is created."""
 
 
 class InvalidKeyError(RequestError):
@@ -51,25 +52,33 @@ class InvalidKeyError(RequestError):
 
 
 class NumberOutOfRangeError(RequestError):
-    """A key of ``fds`` is a number that no descriptor of a child can have."""
+    """A number is negative or too large for a descriptor of a child.
 
-    def __init__(self, key: int | str, value: int | str, limit: int) -> None:
+    ``key`` is ``None`` if the number comes from ``pass_fds``.
+    """
+
+    def __init__(self, key: int | str | None, value: int | str, limit: int) -> None:
         self.key = key
         self.value = value
         self.limit = limit
         super().__init__(key, value, limit)
 
     def __str__(self) -> str:
+        where = "pass_fds:" if self.key is None else f"fds[{self.key!r}] ="
+
         return (
-            f"fds[{self.key!r}] = {self.value}: numbers of a child's descriptors "
-            f"are from 0 to {self.limit - 1} here"
+            f"{where} {self.value}: the number in the child must be between 0 and "
+            f"{self.limit - 1} (the limit of open files here)"
         )
 
 
 class NumberTakenError(RequestError):
-    """Two entries, or an entry and a redirected standard stream, claim one number."""
+    """Two entries, or an entry and a redirected standard stream, claim the same number.
 
-    def __init__(self, key: int | str, value: int | str, number: int, other: str) -> None:
+    ``key`` is ``None`` if the number comes from ``pass_fds``.
+    """
+
+    def __init__(self, key: int | str | None, value: int | str, number: int, other: str) -> None:
         self.key = key
         self.value = value
         self.number = number
@@ -77,14 +86,15 @@ class NumberTakenError(RequestError):
         super().__init__(key, value, number, other)
 
     def __str__(self) -> str:
-        return (
-            f"fds[{self.key!r}] = {self.value}: "
-            f"number {self.number} is already claimed by {self.other}"
-        )
+        where = "pass_fds" if self.key is None else f"fds[{self.key!r}] = {self.value}"
+        return f"{where}: descriptor {self.number} is already claimed by {self.other}"
 
 
 class NotADescriptorError(RequestError):
-    """A value is no descriptor number and has no usable ``fileno()``, or is a handle only."""
+    """A value has no descriptor: it is not a number from 0 up and its ``fileno()`` gives none.
+
+    Also raised for a `noinherit.Handle` on systems other than Windows.
+    """
 
     def __init__(self, key: int | str | None, value: int | str) -> None:
         self.key = key
@@ -92,10 +102,12 @@ class NotADescriptorError(RequestError):
         super().__init__(key, value)
 
     def __str__(self) -> str:
-        place = "" if self.key is None else f"fds[{self.key!r}] = "
+        where = "" if self.key is None else f"fds[{self.key!r}] = "
+        if str(self.value).startswith("Handle("):
+            return f"{where}{self.value}: not a valid handle (handles exist on Windows only)"
         return (
-            f"{place}{self.value}: not a descriptor "
-            "(a number from 0 up, or an object whose fileno() gives one)"
+            f"{where}{self.value}: not a descriptor "
+            "(use a number from 0 up, or an object with a fileno() that returns one)"
         )
 
 
@@ -108,23 +120,25 @@ class ClosedDescriptorError(RequestError):
         super().__init__(key, value)
 
     def __str__(self) -> str:
-        place = "" if self.key is None else f"fds[{self.key!r}] = "
-        return f"{place}{self.value}: this descriptor is closed"
+        where = "" if self.key is None else f"fds[{self.key!r}] = "
+        return f"{where}{self.value}: this descriptor is closed"
 
 
 class UnknownKeyError(RequestError):
-    """An `fd_arg` names a key that ``fds`` does not have."""
+    """An `fd_arg` names a key that ``fds`` does not have; ``known`` are the keys that it has."""
 
-    def __init__(self, key: int | str) -> None:
+    def __init__(self, key: int | str, known: tuple[int | str, ...] = ()) -> None:
         self.key = key
-        super().__init__(key)
+        self.known = known
+        super().__init__(key, known)
 
     def __str__(self) -> str:
-        return f"fd_arg({self.key!r}): fds has no such key"
+        has = f"it has {', '.join(map(repr, self.known))}" if self.known else "it is empty"
+        return f"fd_arg({self.key!r}): no such key in fds ({has})"
 
 
 class UnsupportedOptionError(RequestError):
-    """An option that cannot be honoured together with an exact table."""
+    """An option, or its value, does not work with this request or on this system."""
 
     def __init__(self, option: str, value: int | str, reason: str) -> None:
         self.option = option
@@ -145,11 +159,11 @@ class UnknownStrategyError(NoinheritError, ValueError):
         super().__init__(name, available)
 
     def __str__(self) -> str:
-        return f"NOINHERIT_STRATEGY={self.name}: available here: {', '.join(self.available)}"
+        return f"NOINHERIT_STRATEGY={self.name!r}: unknown; choose {_listed(self.available, 'or')}"
 
 
 class UnsupportedPlatformError(NoinheritError):
-    """noinherit has not been taught how this operating system starts a child."""
+    """noinherit has no backend for this operating system."""
 
     def __init__(self, platform: str) -> None:
         self.platform = platform
@@ -162,7 +176,7 @@ class UnsupportedPlatformError(NoinheritError):
 
 
 class AuditUnsupportedError(NoinheritError):
-    """`audit` was asked for another process, into which this platform lets nobody look."""
+    """`audit` was called for another process, which this platform does not support."""
 
     def __init__(self, pid: int, platform: str) -> None:
         self.pid = pid
@@ -170,40 +184,46 @@ class AuditUnsupportedError(NoinheritError):
         super().__init__(pid, platform)
 
     def __str__(self) -> str:
-        return f"process {self.pid}: on {self.platform} only the own process can be audited"
+        return f"process {self.pid}: on {self.platform}, a process can audit only itself"
 
 
 class NotInheritedError(NoinheritError, KeyError):
-    """`inherited` was asked for a key that the parent did not hand over."""
+    """The parent did not hand over a descriptor with this key; ``known`` are those it did."""
 
-    def __init__(self, key: object) -> None:
+    def __init__(self, key: object, known: tuple[int | str, ...] = ()) -> None:
         self.key = key
-        super().__init__(key)
+        self.known = known
+        super().__init__(key, known)
 
     def __str__(self) -> str:
-        return f"no descriptor was handed over under {self.key!r}"
+        if not self.known:
+            return (
+                f"{self.key!r}: nothing was handed to this process "
+                "(was it started by spawn_with or noinherit run?)"
+            )
+        return f"{self.key!r}: no such key; the parent handed over {_listed(self.known, 'and')}"
 
 
 class NotInstalledError(NoinheritError, RuntimeError):
     """`uninstall` was called more often than `install`."""
 
     def __str__(self) -> str:
-        return "noinherit.install() is not in force"
+        return "uninstall() was called without a matching install()"
 
 
 class AlreadyTakenError(NoinheritError):
-    """An inherited descriptor has another owner by now."""
+    """An inherited descriptor already has another owner."""
 
     def __init__(self, key: int | str) -> None:
         self.key = key
         super().__init__(key)
 
     def __str__(self) -> str:
-        return f"the descriptor handed over under {self.key!r} was already taken"
+        return f"{self.key!r}: this inherited descriptor was already taken"
 
 
 class MalformedManifestError(NoinheritError, ValueError):
-    """An environment variable that announces descriptors makes no sense."""
+    """An environment variable that announces descriptors cannot be parsed."""
 
     def __init__(self, variable: str, text: str, reason: str) -> None:
         self.variable = variable
@@ -213,3 +233,9 @@ class MalformedManifestError(NoinheritError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.variable}={self.text[:200]!r}: {self.reason}"
+
+
+def _listed(words: tuple[int | str, ...], last: str) -> str:
+    """Return `words` as in "'a', 'b' and 3"; strategy names are shown without quotes."""
+    shown = [repr(word) if last == "and" else str(word) for word in words]
+    return f" {last} ".join([*filter(None, [", ".join(shown[:-1])]), *shown[-1:]])

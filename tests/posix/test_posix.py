@@ -85,7 +85,9 @@ class TestStrategies:
 
     def test_an_unknown_one_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("NOINHERIT_STRATEGY", "magic")
-        with pytest.raises(exceptions.UnknownStrategyError, match=r"magic: available here: .*scan"):
+        with pytest.raises(
+            exceptions.UnknownStrategyError, match=r"='magic': unknown; choose .*scan"
+        ):
             spawn_with(PROBE)
 
     def test_scan_looks_where_no_listing_can_be_had(

@@ -107,7 +107,7 @@ def announced(variables: Mapping[str, str]) -> None:
         mock.patch.dict(os.environ, variables),
         mock.patch.object(child, "_inherited", None),
         # What is announced here is the test's own.
-        mock.patch.object(child, "_keep"),
+        mock.patch.object(child, "_make_noninheritable"),
     ):
         try:
             for key, each in noinherit.inherited().items():

@@ -151,7 +151,7 @@ class TestHandles:
 
     @pytest.mark.parametrize("number", [255, 256])
     def test_a_number_that_the_runtime_does_not_take(self, number: int) -> None:
-        with pytest.raises(exceptions.NumberOutOfRangeError, match="from 0 to 254"):
+        with pytest.raises(exceptions.NumberOutOfRangeError, match="between 0 and 254 "):
             spawn_with(NOTHING, fds={number: 2})
 
 
