@@ -339,7 +339,7 @@ class TestOthers:
         error = exceptions.AuditUnsupportedError(5, "darwin")
         again = pickle.loads(pickle.dumps(error))
         assert (again.pid, again.platform) == (5, "darwin")
-        assert str(again) == "process 5: on darwin only the own process can be audited"
+        assert str(again) == "process 5: on darwin, a process can audit only itself"
 
 
 def test_a_number_is_shown_as_people_write_it_here() -> None:

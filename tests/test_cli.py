@@ -76,7 +76,7 @@ def test_doctor_tells_when_it_does_not_hold(
 def test_errors_are_one_line() -> None:
     done = command("doctor", NOINHERIT_STRATEGY="magic")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("noinherit: error: NOINHERIT_STRATEGY=magic: ")
+    assert done.stderr.splitlines()[-1].startswith("noinherit: error: NOINHERIT_STRATEGY='magic': ")
     assert "Traceback" not in done.stderr
     assert command().returncode == 2
 
@@ -177,7 +177,7 @@ class TestAudit:
         monkeypatch.setattr(audit, "audit", refuse)
         assert main(["audit", "5"]) == 2
         assert capsys.readouterr().err == (
-            "noinherit audit: error: process 5: on darwin only the own process can be audited\n"
+            "noinherit audit: error: process 5: on darwin, a process can audit only itself\n"
         )
 
     def test_what_is_no_number(self) -> None:
