@@ -82,9 +82,9 @@ def test_tells_the_line(pytester: pytest.Pytester) -> None:
     said = sections(output)
     for way in leaks.WAYS:
         given = said.pop(f"test_way[{way.__name__}]")
-        assert "noinherit: given to a child although nobody listed it:\n" in given
+        assert "noinherit: inherited by a child that should not have it:\n" in given
         left = said.pop(f"ERROR at teardown of test_left[{way.__name__}]")
-        assert "noinherit: left behind, for any child to inherit:\n" in left
+        assert "noinherit: left open and inheritable after the test:\n" in left
         for text in (given, left):
             assert re.findall("made inheritable: (.*)", text) == [leaks.origin(way)]
     assert not said, "nothing else is found fault with"
@@ -155,7 +155,7 @@ def test_leaks(): leak()
         (["--noinherit=error"], "warn", "1 failed, 1 error"),
         ([], "error", "1 failed, 1 error"),
         (["-p", "no:noinherit"], "", "1 passed in") if ENTRY else ([], "off", "1 passed in"),
-        ([], "loud", "ERROR: noinherit = loud: one of off, warn, error"),
+        ([], "loud", "ERROR: noinherit = loud: must be one of off, warn, error"),
     ],
 )
 def test_modes(pytester: pytest.Pytester, args: list[str], ini: str, wanted: str) -> None:

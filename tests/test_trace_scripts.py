@@ -53,8 +53,8 @@ PATCHED = """
 import os, noinherit
 from noinherit import _sys, _trace
 def state():
-    places = [(owner, name) for owner, name, *_ in _sys.watch.makers()]
-    places += _sys.watch.starters()
+    places = [(owner, name) for owner, name, *_ in _sys.watch.flag_setters()]
+    places += _sys.watch.spawners()
     return [(getattr(owner, name), name in vars(owner)) for owner, name in places]
 before = state()
 with noinherit.trace():

@@ -1,8 +1,9 @@
-"""Who leaks what: descriptors that a child is given although nobody listed them, and their origin.
+"""`trace`: finds descriptors that leak into children, and the line of code each one comes from.
 
-What is opened costs nothing here: it is not inheritable. The few functions that make it so note who
-called them. The rest is found out when a child is started, of which an audit event tells, and only
-if that child is given more than what was listed for it.
+- Opening a descriptor costs nothing extra: it is non-inheritable.
+- The few functions that make a descriptor inheritable are wrapped. The wrapper notes the caller.
+- An audit event reports the start of a child. Only then are the inheritable descriptors listed,
+  and only if the child can inherit descriptors that the caller did not list.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ __all__ = ["Leak", "Place", "Trace", "trace"]
 
 
 class Place:
-    """A line of code: its `file`, its `line` and the `function` it is in.
+    """A line of code: its `file`, its `line` and the enclosing `function`.
 
-    For what has none, `file` is empty, `line` 0, and `function` says it in words.
+    If no line of code is known, `file` is empty, `line` is 0, and `function` is a description.
     """
 
     __slots__ = ("file", "function", "line")
@@ -52,12 +53,14 @@ NATIVE = Place("", 0, "native code")
 
 
 class Leak:
-    """A descriptor that a child was given although nobody listed it.
+    """A descriptor that a child inherited although the caller did not list it.
 
-    `descriptor` is what it is, as `audit` tells it; `origin` the `Place` where it was made
-    inheritable: ``before tracing began`` if it was so by then, ``native code`` if no Python code
-    is known to have done it. `how` is the audit event of the start (``os.system``), `command`
-    what was started, in words, empty for a fork; `started` is the `Place` of that.
+    - `descriptor` is the `Descriptor`, as in `audit`.
+    - `origin` is the `Place` where it was made inheritable. It is ``before tracing began`` if it
+      was inheritable by then, and ``native code`` if no Python code is known to have done it.
+    - `how` is the audit event of the start, such as ``os.system``.
+    - `command` is the command line; it is empty for a fork.
+    - `started` is the `Place` where the child was started.
     """
 
     __slots__ = ("command", "descriptor", "how", "origin", "started")
@@ -83,28 +86,28 @@ class Leak:
 
 
 def shown(descriptor: Descriptor, origin: Place) -> str:
-    """Return what a descriptor is and where it comes from, for people."""
-    what = f"{descriptor.kind} {descriptor.name}".strip()
-    return f"{descriptor.number} ({what})\n  made inheritable: {origin}"
+    """Return a description of a descriptor and its origin, for people."""
+    description = f"{descriptor.kind} {descriptor.name}".strip()
+    return f"{descriptor.number} ({description})\n  made inheritable: {origin}"
 
 
-# It must not be lost to a fork in another thread: see _switch_on.
+# _switch_on registers it with os.fork: a child must not inherit it locked by another thread.
 _lock = threading.RLock()
 _tracing: list[Trace] = []
-# The audit events that are looked at; nothing while nobody traces, for a hook stays for ever.
+# The audit events to examine. Empty while no trace is active: an audit hook cannot be removed.
 _watched: dict[str, int | None] = {}
 _hooked = False
 _tracing_process = 0
-# By number: who it was when it was made inheritable, and where that was. The lock is held from
-# then until it is noted here, so that nothing is found before.
+# By number: the identity when it was made inheritable, and the place. The lock is held from that
+# call until the entry is here, so that no other thread finds the descriptor without its entry.
 _origins: dict[int, tuple[Hashable, Place]] = {}
 _patches: list[tuple[Any, str, Any, Any]] = []
 
 
 class Trace:
-    """A context in which every leak is seen; see `trace`.
+    """A context manager that collects leaks; see `trace`.
 
-    `leaks` is a list of all `Leak` objects so far, in their order.
+    `leaks` is a list of all `Leak` objects so far, in the order of their discovery.
     """
 
     def __init__(self, on_leak: Callable[[Leak], object] | None = None) -> None:
@@ -131,43 +134,45 @@ class Trace:
 
 
 def trace(on_leak: Callable[[Leak], object] | None = None) -> Trace:
-    """Return a context manager that finds what leaks into children while it is on.
+    """Return a context manager that finds descriptors that leak into children while it is active.
 
     >>> with noinherit.trace() as tracing:
     ...     done = subprocess.run([sys.executable, "-c", ""], close_fds=False)
     >>> for leak in tracing.leaks:
     ...     print(leak)
 
-    It looks at every start of a process of which Python tells by an audit event, in any thread,
-    just before it happens, and finds the inheritable descriptors above 2 that nobody listed for the
-    child by ``pass_fds``, ``fds``, ``file_actions`` or a handle list. `on_leak` is called with each
-    `Leak` as it is found, in the thread that starts the child; should it raise, the child is not
-    started. Contexts may be nested, and one may be entered again; it then adds to its ``leaks``.
+    It examines every start of a process for which Python raises an audit event, in any thread, just
+    before the start. It finds each inheritable descriptor above 2 that the caller did not list in
+    ``pass_fds``, ``fds``, ``file_actions`` or a handle list.
 
-    While any is on, the few functions that make descriptors inheritable (`os.set_inheritable`,
-    `os.dup2`, `fcntl.fcntl` and their like) are replaced by ones that note who called them.
+    - `on_leak` is called with each `Leak`, in the thread that starts the child. If it raises, the
+      child is not started.
+    - Contexts may be nested. One may be entered again; it then adds to its ``leaks``.
+    - While a context is active, the few functions that make descriptors inheritable
+      (`os.set_inheritable`, `os.dup2`, `fcntl.fcntl` and similar ones) are replaced with wrappers
+      that note the caller.
     """
     return Trace(on_leak)
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if event in _watched:
-        _look(event, arguments, sys._getframe(1))  # noqa: SLF001 -- documented, in spite of its name
+        _examine(event, arguments, sys._getframe(1))  # noqa: SLF001 -- documented, despite its name
 
 
 def _switch_on() -> None:
-    global _hooked, _tracing_process  # noqa: PLW0603 -- a hook is the process's, and cannot be removed
+    global _hooked, _tracing_process  # noqa: PLW0603 -- a process has one hook and cannot remove it
     watch = _sys.watch
-    _origins.update((number, (who, BEFORE)) for number, who in watch.exposed().items())
+    _origins.update((number, (identity, BEFORE)) for number, identity in watch.exposed().items())
     if not _hooked:
         sys.addaudithook(_hook)
         watch.around_fork(_lock.acquire, _lock.release)
         _hooked = True
     _tracing_process = os.getpid()
-    for owner, name, waits, made in watch.makers():
-        _replace(owner, name, functools.partial(_noting, waits, made))
-    for owner, name in watch.starters():
-        _replace(owner, name, _overheard)
+    for owner, name, waits, made in watch.flag_setters():
+        _replace(owner, name, functools.partial(_noting_origin, waits, made))
+    for owner, name in watch.spawners():
+        _replace(owner, name, _noting_call)
     _watched.update(watch.STARTS)
 
 
@@ -175,10 +180,10 @@ def _switch_off() -> None:
     _watched.clear()
     while _patches:
         owner, name, before, ours = _patches.pop()
-        # What somebody has put there meanwhile is theirs to take away.
+        # If another library has replaced the function since, leave its replacement in place.
         if vars(owner).get(name) is ours:
             if before is None:
-                delattr(owner, name)  # it was inherited
+                delattr(owner, name)  # the class has the function from a base class
             else:
                 setattr(owner, name, before)
     _origins.clear()
@@ -191,7 +196,7 @@ def _replace(owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
     setattr(owner, name, ours)
 
 
-def _noting(waits: bool, made: Callable[..., Iterable[int]], original: Any) -> Any:
+def _noting_origin(waits: bool, made: Callable[..., Iterable[int]], original: Any) -> Any:
     def noting(*args: Any, **kwargs: Any) -> Any:
         if waits:
             result = original(*args, **kwargs)
@@ -199,7 +204,7 @@ def _noting(waits: bool, made: Callable[..., Iterable[int]], original: Any) -> A
         else:
             with _lock:
                 result = original(*args, **kwargs)
-                _note(made(result, *args, **kwargs), sys._getframe(1))  # noqa: SLF001 -- likewise
+                _note(made(result, *args, **kwargs), sys._getframe(1))  # noqa: SLF001 -- see _hook
         return result
 
     return noting
@@ -207,50 +212,53 @@ def _noting(waits: bool, made: Callable[..., Iterable[int]], original: Any) -> A
 
 def _note(numbers: Iterable[int], caller: FrameType) -> None:
     with _lock:
-        # Somebody may have kept the function from when it was replaced.
+        # A caller may have kept the wrapper and call it while no trace is active.
         for number in numbers if _watched else ():
-            who = _sys.watch.identity(number)
-            if who is not None:
-                _origins[number] = who, _place(caller)
+            identity = _sys.watch.identity(number)
+            if identity is not None:
+                _origins[number] = identity, _place(caller)
 
 
-class _Overheard(threading.local):
+class _PendingCall(threading.local):
+    """The running call of one of the `spawners` in this thread."""
+
     call: Call | None = None
 
 
-_ear = _Overheard()
+_pending_call = _PendingCall()
 
 
-def _overheard(original: Any) -> Any:
-    def overheard(*args: Any, **kwargs: Any) -> Any:
-        _ear.call = args, kwargs
+def _noting_call(original: Any) -> Any:
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        _pending_call.call = args, kwargs
         try:
             return original(*args, **kwargs)
         finally:
-            _ear.call = None
+            _pending_call.call = None
 
-    return overheard
+    return noting
 
 
-def _look(event: str, arguments: tuple[Any, ...], frame: FrameType) -> None:
-    # A forked child that runs another program has been looked at when it was forked.
+def _examine(event: str, arguments: tuple[Any, ...], frame: FrameType) -> None:
+    # A forked child that calls exec was already examined at the fork.
     if event == "os.exec" and os.getpid() != _tracing_process:
         return
     while frame.f_code.co_filename == __file__ and frame.f_back is not None:
         frame = frame.f_back
-    takes = _sys.watch.takes(event, frame, _ear.call)
-    if takes is None:
+    leaks = _sys.watch.leak_test(event, frame, _pending_call.call)
+    if leaks is None:
         return
     found: list[tuple[Descriptor, Place]] = []
-    # Out of an audit hook, an error of ours would keep the child from being started.
+    # An exception from an audit hook would prevent the start of the child.
     with contextlib.suppress(OSError):
-        found = described({who: place for who, place in exposed().items() if takes(who[0])})
+        found = described({item: place for item, place in exposed().items() if leaks(item[0])})
     if not found:
         return
-    words = _watched.get(event)
-    if _ear.call is not None:
-        arguments = _ear.call[0]  # the event's are garbled on Windows, and at the same places
-    command = "" if words is None else _in_words(arguments[words])
+    index = _watched.get(event)
+    if _pending_call.call is not None:
+        # On Windows the event's arguments are garbled. The call has them at the same positions.
+        arguments = _pending_call.call[0]
+    command = "" if index is None else _command_line(arguments[index])
     started = _place(frame)
     for descriptor, origin in found:
         leak = Leak(descriptor, origin, event, command, started)
@@ -259,35 +267,35 @@ def _look(event: str, arguments: tuple[Any, ...], frame: FrameType) -> None:
 
 
 def exposed() -> dict[tuple[int, Hashable], Place]:
-    """Return what any child would be given now, but the standard streams, and its origins."""
+    """Return all inheritable descriptors except the standard streams, with their origins."""
     with _lock:
         found = _sys.watch.exposed()
-        # What is closed is not what gets its number next.
+        # Forget closed descriptors: the next one with the same number has another origin.
         for number in _origins.keys() - found.keys():
             del _origins[number]
         origins = {}
-        for number, who in found.items():
+        for number, identity in found.items():
             noted, place = _origins.get(number, (None, NATIVE))
-            origins[number, who] = place if noted == who else NATIVE
+            origins[number, identity] = place if noted == identity else NATIVE
         return origins
 
 
 def described(found: Mapping[tuple[int, Hashable], Place]) -> list[tuple[Descriptor, Place]]:
-    """Return what each of `found` is, and its origin."""
+    """Return the `Descriptor` and the origin for each of `found`."""
     origins = {number: place for (number, _), place in found.items()}
     if not origins:
         return []
     return [(each, origins[each.number]) for each in _sys.watch.describe(origins)]
 
 
-def _in_words(words: Any) -> str:
-    if isinstance(words, (str, bytes, os.PathLike)):
-        return os.fsdecode(words)
-    return " ".join(map(os.fsdecode, words))
+def _command_line(args: Any) -> str:
+    if isinstance(args, (str, bytes, os.PathLike)):
+        return os.fsdecode(args)
+    return " ".join(map(os.fsdecode, args))
 
 
-_STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 -- pathlib costs more than all of noinherit
-_NOINHERIT = os.path.dirname(__file__) + os.sep  # noqa: PTH120 -- likewise
+_STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 -- importing pathlib costs more than importing noinherit
+_NOINHERIT = os.path.dirname(__file__) + os.sep  # noqa: PTH120 -- as above
 
 
 @functools.cache
@@ -298,7 +306,7 @@ def _is_users(file: str) -> bool:
 
 
 def _place(frame: FrameType) -> Place:
-    """Return the innermost line that is neither the standard library's nor noinherit's."""
+    """Return the innermost line of code outside the standard library and noinherit."""
     users: FrameType | None = frame
     while users is not None and not _is_users(users.f_code.co_filename):
         users = users.f_back

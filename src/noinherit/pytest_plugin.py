@@ -1,7 +1,7 @@
-"""pytest: tests that let descriptors slip into children fail, and say where those come from.
+"""pytest plugin: fails tests that leak descriptors into children, and reports their origin.
 
-Off unless asked for, by ``--noinherit=warn`` or ``--noinherit=error``, or by ``noinherit = error``
-in the ini file. The fixture `probe_child` is there in any case.
+It is off by default. Switch it on with ``--noinherit=warn`` or ``--noinherit=error``, or with
+``noinherit = error`` in the ini file. The fixture `probe_child` is always available.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ _MODES = ("off", "warn", "error")
 
 
 class NoinheritWarning(pytest.PytestWarning):
-    """What ``--noinherit=warn`` has to say."""
+    """The warning that ``--noinherit=warn`` issues for a leak."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option and its counterpart in the ini file."""
-    text = "what to do with tests that let descriptors slip into children"
+    text = "what to do with tests that leak descriptors into children"
     parser.getgroup("noinherit").addoption("--noinherit", choices=_MODES, help=text)
     parser.addini("noinherit", f"{text}: {', '.join(_MODES)}", default="off")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Add the marker; watch, if that is asked for."""
+    """Add the marker; start watching unless the mode is off."""
     config.addinivalue_line(
         "markers",
-        "noinherit_exempt(reason): the test lets descriptors slip into children on purpose",
+        "noinherit_exempt(reason): the test leaks descriptors into children on purpose",
     )
     mode = config.getoption("noinherit") or config.getini("noinherit")
     if mode not in _MODES:
-        raise pytest.UsageError(f"noinherit = {mode}: one of {', '.join(_MODES)}")
+        raise pytest.UsageError(f"noinherit = {mode}: must be one of {', '.join(_MODES)}")
     if mode != "off":
         config.pluginmanager.register(_Watch(mode), "noinherit-watch")
 
@@ -52,7 +52,7 @@ class _Watch:
         self._tracing = trace()
         self._before: dict[tuple[int, Hashable], Place] = {}
 
-    # From the collection on: modules open things when they are imported, too.
+    # Starts before the collection, because modules may open descriptors when they are imported.
     def pytest_sessionstart(self) -> None:
         self._tracing.__enter__()
 
@@ -70,22 +70,22 @@ class _Watch:
         try:
             result = yield
         except BaseException:
-            # What the test itself has to say comes first.
+            # The test's own failure comes first.
             if text := self._leaked(item):
                 item.add_report_section("call", "noinherit", text)
             raise
         self._judge(item, self._leaked(item))
         return result
 
-    # After the fixtures' own teardown, which may close what the test leaves.
+    # Runs after the teardown of the fixtures, which may close the test's descriptors.
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
         result = yield
         text = self._leaked(item)
-        new = {who: place for who, place in exposed().items() if who not in self._before}
+        new = {item: place for item, place in exposed().items() if item not in self._before}
         left = [] if _is_exempt(item) else [shown(*each) for each in described(new)]
         if left:
-            text += _listing("left behind, for any child to inherit:", left)
+            text += _listing("left open and inheritable after the test:", left)
         self._judge(item, text)
         return result
 
@@ -94,7 +94,7 @@ class _Watch:
         self._tracing.leaks.clear()
         if not leaks or _is_exempt(item):
             return ""
-        return _listing("given to a child although nobody listed it:", leaks)
+        return _listing("inherited by a child that should not have it:", leaks)
 
     def _judge(self, item: pytest.Item, text: str) -> None:
         if text and self._mode == "error":
@@ -113,22 +113,26 @@ def _listing(title: str, things: Iterable[str]) -> str:
 
 @pytest.fixture(scope="session")
 def probe_child() -> Callable[..., ProbedChild]:
-    """Return a function that starts an independent child by yours, and tells what it was given.
+    """Return a function that reports the descriptors of a child which your own code starts.
 
-    ``probe_child(start, *, timeout=30)`` calls ``start(args)`` once, with a list of strings:
-    program and arguments of a child that imports nothing of noinherit's. It may start the child in
-    any way, directly or through others, and may wait for it or not; a `subprocess.Popen` that it
-    returns is waited for. The environment and the standard streams are its own affair.
+    ``probe_child(start, *, timeout=30)`` calls ``start(args)`` once. ``args`` is a list of strings,
+    the command line of a child that is independent of noinherit. `start` may start this child in
+    any way, directly or through other programs, with any environment and any standard streams. It
+    need not wait for the child; a returned `subprocess.Popen` is waited for.
 
-    The result has ``extra``, a dict of what the child was given besides the standard streams:
-    identities, as `noinherit.audit` has them, by number, on Windows by the value of the handle.
-    ``held`` is the same with the standard streams, ``fds`` is by number on Windows, too. So a claim
-    is one assertion::
+    The result has three dicts of identities, as in `noinherit.audit`, by number:
 
-        def test_nothing_slips_into_workers(probe_child):
+    - ``extra``: all inherited descriptors except the standard streams. On Windows, the numbers are
+      the values of the handles.
+    - ``held``: the same with the standard streams.
+    - ``fds``: by descriptor number even on Windows.
+
+    One assertion is enough to test a claim::
+
+        def test_workers_inherit_nothing(probe_child):
             assert probe_child(lambda args: subprocess.run(args)).extra == {}
 
-    Raises `TimeoutError` if no child has reported within `timeout` seconds after `start` returned,
-    and what `start` raises.
+    Raises `TimeoutError` if no child has reported within `timeout` seconds after `start` returned.
+    Exceptions of `start` are passed on.
     """
     return _probe_child

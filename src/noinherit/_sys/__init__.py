@@ -1,6 +1,7 @@
-"""The only place that knows which platform this is; what it takes is loaded on first use.
+"""The dispatch between the platforms. Only code below this package depends on the platform.
 
-`posix` and `windows` hold files of the same names for the same roles.
+`posix` and `windows` contain files of the same name for the same role. A file is imported on first
+use.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import api
 
-    # mypy holds the wing of each platform against the Protocols.
+    # mypy checks each platform's package against the Protocols in api.
     if sys.platform == "win32":
         from .windows import backend as _backend
         from .windows import ends as _ends
@@ -40,8 +41,8 @@ def __getattr__(name: str) -> object:
     else:
         from . import posix  # noqa: PLC0415 -- for POSIX only
 
-        posix.system_file()  # refuses an unknown system, before its libc lacks something
+        posix.system_file()  # raises for an unknown system, before a libc function is missing
         wing = "posix"
-    # ctypes and socket cost as much as subprocess each, asyncio several times as much.
+    # Imported late: ctypes and socket each cost as much as subprocess; asyncio costs far more.
     role = globals()[name] = __import__(f"{__name__}.{wing}.{name}", fromlist=[name])
     return role

@@ -1,4 +1,4 @@
-"""What the rest of noinherit may ask of a platform."""
+"""The interface between the portable part of noinherit and the two platform packages."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     Command: TypeAlias = tuple[Any, "Mapping[Any, Any] | None", Mapping[str, str]]
     # The arguments of a call, by position and by keyword.
     Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
-    # Where a function is found, its name, whether it may wait for something, and what tells from
-    # its result and arguments which descriptors it may have made inheritable.
-    Maker: TypeAlias = tuple[Any, str, bool, Callable[..., Iterable[int]]]
+    # The module or class with the function, its name, whether it may block, and a function that
+    # returns the descriptors it may have made inheritable, from its result and arguments.
+    FlagSetter: TypeAlias = tuple[Any, str, bool, Callable[..., Iterable[int]]]
 
 
 class Held:
     """A descriptor to pass on, held through a private copy that nobody else can close.
 
-    Where there can be no copy, it is the original.
+    If the descriptor cannot be copied safely, `copy` is the original.
     """
 
     __slots__ = ("copy", "handle", "identity", "key", "kind", "number")
@@ -48,22 +48,22 @@ class Held:
         self.key = key
         self.number = number
         self.copy = copy
-        # As the manifest has them; on Windows, identity and handle are known when the child starts.
+        # As in the manifest. On Windows, identity and handle are only known when the child starts.
         self.kind = kind
         self.identity = identity
         self.handle = number
 
     @property
     def is_moved(self) -> bool:
-        """Whether the child is to have it under another number than the copy's.
+        """Whether the child needs it under another number than the copy's.
 
-        A standard stream is not: every engine puts those in place.
+        This is False for a standard stream: every engine moves those itself.
         """
         return self.number not in (self.copy, 0, 1, 2)
 
 
 class Description:
-    """What `doctor` tells of a platform."""
+    """The facts of a platform that `doctor` reports."""
 
     __slots__ = ("exact", "features", "guarantee", "strategies", "strategy")
 
@@ -86,7 +86,7 @@ class Description:
 if TYPE_CHECKING:
 
     class Described(Protocol):
-        """What the manifest says of a descriptor."""
+        """The facts of a descriptor that the manifest contains."""
 
         @property
         def key(self) -> Key: ...
@@ -100,13 +100,13 @@ if TYPE_CHECKING:
     class Engine(Protocol):
         """How a child is started."""
 
-        # Whether Popen's own engine does it, which closes the rest but changes no numbers.
+        # Whether it is Popen's own engine, which closes the rest but cannot change numbers.
         by_popen: bool
 
     class Start(Protocol):
         """One start of a child: parameters of `subprocess.Popen`, and the child's table."""
 
-        # Standard streams that are redirected; and what the child is to hold besides.
+        # The redirected standard streams. `held` has the other descriptors for the child.
         streams: Mapping[int, int]
         held: Sequence[Held]
         engine: Any
@@ -124,10 +124,10 @@ if TYPE_CHECKING:
         creationflags: int
 
         def resolve_command(self) -> Command:
-            """Return arguments and environment; each of `held` must have its identity by now."""
+            """Return arguments and environment; each of `held` must already have its identity."""
 
     class Trampoline(Protocol):
-        """A Python in the child's place, which does what is left and becomes the program."""
+        """A Python that starts in the child's place, makes the last changes and runs exec."""
 
         variables: Mapping[str, str]
 
@@ -138,37 +138,37 @@ if TYPE_CHECKING:
         def wrap_command(
             self, start: Start, report: Held, args: Any, env: Mapping[bytes, bytes]
         ) -> list[Any]:
-            """Return its own arguments for a program with `args` and `env`.
+            """Return the trampoline's own arguments, for a program with `args` and `env`.
 
             `report` is the child's end of the pipe.
             """
 
         def finish(self, process: subprocess.Popen[Any]) -> None:
-            """Return when the program runs in `process`; else raise what `subprocess` would have.
+            """Return once the program runs in `process`; raise as `subprocess` if it cannot start.
 
-            All copies of `theirs` in this process must be closed by now.
+            All copies of `theirs` in this process must already be closed.
             """
 
         def close(self) -> None:
             """Close both ends of the pipe."""
 
     class Backend(Protocol):
-        """How it happens here: a module of this package."""
+        """How a platform starts children; a module of each platform package."""
 
-        # Whether communicate() gathers output in threads, which have it only when the child ended.
+        # Whether communicate() reads in threads, which return the output only at the child's end.
         OUTPUT_AFTER_KILL: bool
-        # How people write a descriptor's number, or a handle.
+        # The usual notation of a descriptor's number, or of a handle.
         NUMBER_FORMAT: str
-        # Whether there are programs that understand systemd's socket activation.
+        # Whether programs on this platform understand systemd's socket activation.
         SPEAKS_LISTEN_FDS: bool
         # Whether a process can become another program.
         HAS_EXEC: bool
 
         def limit(self) -> int:
-            """Return the first number that no descriptor of a child can have."""
+            """Return the first number that is too large for a descriptor of a child."""
 
         def check(self, entries: Sequence[Entry], options: Mapping[str, Any]) -> None:
-            """Raise for what no child here can be given, or not with these options of Popen."""
+            """Raise for entries that no child here can inherit, or not with these options."""
 
         def choose_engine(self, options: Mapping[str, Any]) -> Engine:
             """Return the first engine that can honour these options of Popen exactly."""
@@ -181,27 +181,28 @@ if TYPE_CHECKING:
             in_place: bool,
             taken: Iterable[int] = (),
         ) -> list[Held]:
-            """Copy every entry's descriptor; `in_place` at the number that it is to have, if free.
+            """Copy every entry's descriptor.
 
-            `taken` are numbers that others have in the child.
+            With `in_place`, a copy is made at its number in the child, if that is free here.
+            `taken` are numbers that other descriptors have in the child.
 
             Every copy is appended to `copies` at once, so the caller can close them even on error.
             """
 
         def release(self, copies: list[int]) -> None:
-            """Close the copies, and forget them."""
+            """Close the copies and empty the list."""
 
         def has_number(self, value: Any) -> bool:
-            """Return whether the child will know `value` by a number."""
+            """Return whether `value` has a number in the child."""
 
         def check_stream(self, name: str, value: Any) -> None:
-            """Raise for a `value` of ``stdin=`` or its like that no child here can use."""
+            """Raise for a `value` of ``stdin``, ``stdout`` or ``stderr`` that no child can use."""
 
         def private_copy(self, handle: int) -> int:
-            """Return what Popen takes for the child's end of a standard stream (Windows only)."""
+            """Return a copy for Popen to use as a standard stream of the child (Windows only)."""
 
         def make_inheritable_for_popen(self, streams: Iterable[int]) -> None:
-            """Get `streams` ready for Popen's own engine."""
+            """Make `streams` inheritable if Popen's own engine needs that."""
 
         def become(
             self,
@@ -237,19 +238,19 @@ if TYPE_CHECKING:
             """
 
         def set_inheritable(self, obj: Any, inheritable: bool) -> None:
-            """Set the flag of `obj`."""
+            """Set the inheritable flag of `obj`."""
 
         def get_inheritable(self, obj: Any) -> bool:
-            """Return the flag of `obj`."""
+            """Return the inheritable flag of `obj`."""
 
         def set_noinherit_all(self, keep: Iterable[Any]) -> None:
-            """Make everything open above 2, but `keep`, non-inheritable."""
+            """Make every open descriptor above 2, except `keep`, non-inheritable."""
 
         def audit(self, pid: int | None) -> list[Descriptor]:
-            """Return what `pid`, or this process, holds open."""
+            """Return the open descriptors of `pid`, or of this process."""
 
         def describe(self) -> Description:
-            """Return what this platform and its libc can do."""
+            """Return the capabilities of this platform and its libc."""
 
     class Event(Protocol):
         """Owner of a descriptor."""
@@ -261,10 +262,10 @@ if TYPE_CHECKING:
             """Close it."""
 
     class System(Protocol):
-        """What differs between POSIX systems beyond what can be probed."""
+        """The differences between POSIX systems that cannot be probed; a module for each system."""
 
         NEEDS_ABSOLUTE_PROGRAM: bool
-        # As <spawn.h> has them; 0 for what there is not.
+        # The values in <spawn.h>; 0 if the system lacks the flag.
         POSIX_SPAWN_SETPGROUP: int
         POSIX_SPAWN_SETSIGDEF: int
         POSIX_SPAWN_SETSID: int
@@ -278,16 +279,16 @@ if TYPE_CHECKING:
             """See `Backend.wait_for_exit`."""
 
         def name_of(self, number: int) -> str:
-            """Return the path or the like of a descriptor of this process, or nothing."""
+            """Return the path, or another name, of a descriptor of this process; or ""."""
 
         def audit_other(self, pid: int) -> list[Descriptor]:
-            """Return what another process holds open."""
+            """Return the open descriptors of another process."""
 
         def exit_event(self, pid: int) -> Event | None:
-            """Return an owner of a descriptor that can be read when `pid` has ended, or None."""
+            """Return an owner of a descriptor that is readable once `pid` has ended, or None."""
 
         def set_noinherit_range(self, first: int, last: int) -> bool:
-            """Make everything open from `first` to `last` non-inheritable; False if it can't be."""
+            """Make all descriptors from `first` to `last` non-inheritable; False if unsupported."""
 
     class End(Protocol):
         """One end of a duplex byte stream; its owner closes it."""
@@ -317,67 +318,71 @@ if TYPE_CHECKING:
             """See `Channel.gettimeout`."""
 
         def interrupt(self) -> None:
-            """Make the calls that are under way in other threads return or raise."""
+            """Make the running calls in other threads return or raise."""
 
         def close(self) -> None:
-            """Close the descriptor; nobody is using it."""
+            """Close the descriptor; no other thread may be using it."""
 
     class Ends(Protocol):
-        """How channels are made here: a module of this package."""
+        """How a platform creates channels; a module of each platform package."""
 
         def pair(self) -> tuple[End, End]:
-            """Return two connected ends; the second is fit for an unaware child."""
+            """Return two connected ends; the second suits a child that does not know noinherit."""
 
         def adopt(self, number: int) -> End:
-            """Return an owner of the end that is open as `number`; `OSError` if it is none."""
+            """Return an owner of descriptor `number`; `OSError` if that is not a channel's end."""
 
     class Watch(Protocol):
-        """What the tracer looks at here; *numbers* are handle values on Windows."""
+        """What `trace` needs from a platform; *numbers* are handle values on Windows."""
 
-        # Audit events before a start; where among their arguments the program and its words are.
+        # Audit events before a start, each with the index of the command among its arguments.
         STARTS: dict[str, int | None]
 
         def identity(self, number: int) -> Hashable | None:
-            """Return what tells it from another of that number; None if it isn't inheritable."""
+            """Return a value that distinguishes it from later descriptors with this number.
+
+            None if it is not inheritable.
+            """
 
         def exposed(self) -> dict[int, Hashable]:
-            """Return what any child would be given now, but the standard streams."""
+            """Return all inheritable descriptors except the standard streams."""
 
         def describe(self, numbers: Collection[int]) -> list[Descriptor]:
-            """Return what is open under `numbers`."""
+            """Return the descriptors that are open under `numbers`."""
 
-        def takes(
+        def leak_test(
             self, event: str, caller: FrameType, call: Call | None
         ) -> Callable[[int], bool] | None:
-            """Return what tells of an inheritable number whether a child takes it unlisted.
+            """Return a predicate: True for a number that the child would receive unlisted.
 
-            `event` was raised for the child in `caller`; `call` is how one of `starters` was
-            called. None if the child is given nothing but what was listed.
+            - `event` is the audit event for the child; Python code in `caller` raised it.
+            - `call` has the arguments of the running call of one of the `spawners`, if any.
+            - The result is None if the child inherits only listed descriptors.
             """
 
         def around_fork(self, acquire: Callable[[], object], release: Callable[[], object]) -> None:
-            """Have a lock held by the thread that forks, and let go of on both sides."""
+            """Have the forking thread hold a lock during each fork; release it on both sides."""
 
-        def starters(self) -> Iterator[tuple[Any, str]]:
-            """Yield functions whose arguments `takes` has to know."""
+        def spawners(self) -> Iterator[tuple[Any, str]]:
+            """Yield the functions whose arguments `leak_test` needs."""
 
-        def makers(self) -> Iterator[Maker]:
-            """Yield functions that can make a descriptor inheritable."""
+        def flag_setters(self) -> Iterator[FlagSetter]:
+            """Yield the functions that can make a descriptor inheritable."""
 
     class Signals(Protocol):
-        """What a program that waits for another does with signals: a module of this package."""
+        """The signals of ``noinherit run``; a module of each platform package."""
 
-        # Those that it passes on.
+        # The signals that it forwards to the command.
         FORWARDED: tuple[int, ...]
 
         def sent_by_terminal(self, signum: int) -> bool:
-            """Return whether the terminal or console has sent `signum` to the other, too."""
+            """Return whether the terminal sent it, and so to the whole foreground group."""
 
     class Loops(Protocol):
-        """What asyncio needs to be told here: a module of this package."""
+        """What asyncio needs from a platform; a module of each platform package."""
 
         def pipe(self, *, to_child: bool) -> tuple[Any, AbstractContextManager[Any]]:
-            """Return our end, for ``connect_read_pipe`` or its like, and the child's."""
+            """Return our end, for ``connect_read_pipe`` or ``connect_write_pipe``, and theirs."""
 
         def when_ended(
             self,
@@ -385,7 +390,7 @@ if TYPE_CHECKING:
             process: subprocess.Popen[bytes],
             callback: Callable[[], None],
         ) -> Callable[[], None]:
-            """Have `loop` call `callback` when `process` has ended; return what forgets it."""
+            """Have `loop` call `callback` when `process` ends; return a function to cancel that."""
 
         async def open_end(
             self, end: End, limit: int

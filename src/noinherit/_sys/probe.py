@@ -1,10 +1,10 @@
-"""A child that tells what it holds; run by path, it imports nothing of noinherit's.
+"""A child that reports its own descriptors. It is run by path and imports nothing of noinherit.
 
     python -I -S probe.py HOST PORT TOKEN
 
-Sends JSON to that address, TOKEN first: its descriptors and, on Windows, the handles it inherited,
-which are those that are inheritable: what a process opens itself is not. Each with its identity,
-device and inode; empty for what is not a file on Windows.
+It sends TOKEN and then JSON to that address. The JSON has its descriptors and, on Windows, its
+inheritable handles: those are the inherited ones, since a process's own handles are not
+inheritable. Each has its identity (device and inode); on Windows, only files have one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def identities(numbers: list[int]) -> dict[int, str]:
     for number in numbers:
         try:
             found[number] = identity(number)
-        except OSError:  # closed; or it listed the others
+        except OSError:  # closed, or the closed descriptor of listdir() itself
             continue
     return found
 
@@ -97,7 +97,7 @@ else:
             numbers = [int(name) for name in os.listdir("/dev/fd")]
         except OSError:
             numbers = []
-        # FreeBSD without fdescfs mounted shows the standard streams there and nothing else.
+        # Without fdescfs, FreeBSD lists only the standard streams there.
         if max(numbers, default=0) <= 2:
             numbers = list(range(min(os.sysconf("SC_OPEN_MAX"), 1 << 20)))
         fds = identities(numbers)
@@ -105,7 +105,7 @@ else:
 
 
 if __name__ == "__main__":
-    seen = report()  # before there is a socket
+    seen = report()  # before this process opens a socket
     import json
     import socket
 

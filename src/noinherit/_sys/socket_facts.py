@@ -1,4 +1,4 @@
-"""What a socket of this process is, as the system tells its owner."""
+"""The facts of a socket of this process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def facts(sock: socket.socket) -> SocketFacts:
     """Return the facts of `sock`."""
     try:
         listening = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-    except OSError:  # a protocol that knows no connections
+    except OSError:  # the protocol has no connections
         listening = False
     family = _constant(sock.family)
     return SocketFacts(
@@ -32,18 +32,18 @@ def facts(sock: socket.socket) -> SocketFacts:
 
 
 def _constant(value: int) -> str:
-    # One that this Python has no name for is a plain number.
+    # Without a name in this Python, it is a plain number.
     return str(getattr(value, "name", value))
 
 
 def _address(family: str, ask: Callable[[], Any]) -> Address:
     try:
-        told = ask()
-    except OSError:  # not connected; on Windows also: not bound
+        address = ask()
+    except OSError:  # not connected; on Windows, possibly not bound
         return None
     if family in ("AF_INET", "AF_INET6"):
-        host, port = told[:2]
+        host, port = address[:2]
         return (host, port) if port else None
     if family == "AF_UNIX":
-        return os.fsdecode(told).replace("\0", "@") or None
+        return os.fsdecode(address).replace("\0", "@") or None
     return None

@@ -1,4 +1,4 @@
-"""POSIX: file descriptors. `system` is what differs from one POSIX system to the next."""
+"""POSIX: file descriptors. `system` is the file with the differences of the current system."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     if sys.platform != "win32":
         system: api.System = _system
 
-# What `sys.platform` says, without a version, and the file here that has the names of `api.System`.
+# `sys.platform` without a version, and the file in this folder that implements `api.System` for it.
 SYSTEMS = {
     "linux": "linux",
     "darwin": "darwin",
@@ -32,7 +32,7 @@ SYSTEMS = {
 
 
 def system_file() -> str:
-    """Return the name of this system's file; refuse one that is not listed."""
+    """Return the name of this system's file; raise for a system that is not listed."""
     try:
         return SYSTEMS[sys.platform.rstrip("0123456789")]
     except KeyError:

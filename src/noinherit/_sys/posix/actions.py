@@ -1,4 +1,24 @@
-"""What a child does with its descriptors before it runs, by the best strategy here."""
+"""The strategies: how a child closes everything except its table before it runs the program.
+
+The hard thing is a race. A list of the open descriptors is out of date when the child starts: in
+between, another thread, or a C library without ``O_CLOEXEC``, can open one more. It would leak into
+the child. So the list of numbers to close must not come from the parent. In order of preference:
+
+- `CloexecDefault`: ``POSIX_SPAWN_CLOEXEC_DEFAULT`` (macOS, posix_spawn(2)). The kernel treats every
+  descriptor as close-on-exec, except those that a file action names.
+- `FileActions`: ``posix_spawn_file_actions_addclosefrom_np`` (glibc 2.34, FreeBSD 13.1). libc
+  closes everything from a number up inside the child, where no other thread runs.
+  https://man.freebsd.org/cgi/man.cgi?query=posix_spawn_file_actions_addclosefrom_np
+- `PopenEngine`: fork and exec in C by `subprocess`, which also closes inside the child. It is exact
+  on every libc, but cannot change a descriptor's number: see trampoline.py.
+- `Scan`: lists ``/dev/fd`` in the parent and adds one close per number. It has the race, and is
+  only used if ``NOINHERIT_STRATEGY`` names it.
+
+Which actions move the descriptors to their numbers is remap.py's part. The actions are a list that
+libc replays in the child: https://man7.org/linux/man-pages/man3/posix_spawn.3.html. The hazards are
+in docs/gotchas.md: "Strays of C libraries", "Numbers that are in each other's way" and "Options
+that need code between fork and exec".
+"""
 
 from __future__ import annotations
 
@@ -20,19 +40,19 @@ if TYPE_CHECKING:
 
 
 class FileActions:
-    """Owner of one ``posix_spawn_file_actions_t``; closes the rest by `closefrom`."""
+    """Owner of one ``posix_spawn_file_actions_t``; closes the rest with `closefrom`."""
 
     name = "closefrom"
     exact = True
-    guarantee = "libc closes all other descriptors in the child, after it was made: nothing races."
+    guarantee = "libc closes all other descriptors inside the child, so no other thread can race."
     by_popen = False
     flags = 0
-    # Whether what was compiled for a table is right for the same table later.
+    # Whether the compiled actions may be reused for the same table.
     lasting = True
 
     @staticmethod
     def available() -> bool:
-        """Return whether this libc has what the strategy takes."""
+        """Return whether this libc supports the strategy."""
         return libc.posix_spawn_file_actions_addclosefrom_np is not None
 
     def __init__(self) -> None:
@@ -50,11 +70,11 @@ class FileActions:
         libc.posix_spawn_file_actions_addchdir_np(self.raw, path)
 
     def dup2(self, source: int, target: int) -> None:
-        """Copy `source` to `target`, inheritable; the two are never the same."""
+        """Copy `source` to `target`, inheritable. The two numbers must differ."""
         libc.posix_spawn_file_actions_adddup2(self.raw, source, target)
 
     def close(self, number: int) -> None:
-        """Close `number`, which may be closed already."""
+        """Close `number`; it may already be closed."""
         libc.posix_spawn_file_actions_addclose(self.raw, number)
 
     def closefrom(self, low: int) -> None:
@@ -64,19 +84,19 @@ class FileActions:
 
 
 class Scan(FileActions):
-    """Lists what is open here and now, and has each closed in the child."""
+    """Lists the descriptors that are open here, and has the child close each."""
 
     name = "scan"
     exact = False
     guarantee = (
-        "what is open here is listed and closed in the child; a descriptor that another thread "
-        "opens inheritable between the listing and the start of the child slips through."
+        "noinherit lists the open descriptors, and the child closes them; a descriptor that "
+        "another thread opens as inheritable between the two leaks into the child."
     )
     lasting = False
 
     @staticmethod
     def available() -> bool:
-        """Every POSIX system has a way to list descriptors."""
+        """Return True: every POSIX system can list descriptors."""
         return True
 
     def __init__(self) -> None:
@@ -84,23 +104,23 @@ class Scan(FileActions):
         self._targets: set[int] = set()
 
     def dup2(self, source: int, target: int) -> None:
-        """Also remember `target`: it is not open yet when `closefrom` looks."""
+        """Copy as `FileActions` does, and remember `target`: `closefrom` cannot list it yet."""
         super().dup2(source, target)
         self._targets.add(target)
 
     def closefrom(self, low: int) -> None:
-        """Close everything from `low` up that is open in this process or was made on the way."""
+        """Close everything from `low` up that is open in this process or was made by `dup2`."""
         for number in sorted(self._targets.union(open_descriptors())):
             if number >= low:
                 self.close(number)
 
 
 class CloexecDefault(Scan):
-    """Has the kernel treat every descriptor as close-on-exec that no action names (macOS)."""
+    """Has the kernel close every descriptor that no action names (macOS)."""
 
     name = "cloexec-default"
     exact = True
-    guarantee = "the kernel closes all descriptors in the child that no action names."
+    guarantee = "the kernel closes all other descriptors when the child starts: no thread can race."
     flags = system.POSIX_SPAWN_CLOEXEC_DEFAULT
 
     @staticmethod
@@ -109,7 +129,7 @@ class CloexecDefault(Scan):
         return libc.posix_spawn_file_actions_addinherit_np is not None
 
     def closefrom(self, low: int) -> None:
-        """Close only what the actions themselves made; keep the standard streams."""
+        """Close the copies that the actions made; keep the standard streams."""
         assert libc.posix_spawn_file_actions_addinherit_np is not None
         for number in sorted(self._targets):
             if number >= low:
@@ -120,31 +140,31 @@ class CloexecDefault(Scan):
 
 
 class PopenEngine:
-    """The engine of `subprocess.Popen` itself, which closes the rest in the child on every libc.
+    """`subprocess.Popen`'s own engine, which closes the rest in the child on every libc.
 
-    It changes no numbers: copies are made at the wanted ones, or a trampoline moves them. It is
-    also the one for options that :manpage:`posix_spawn(3)` does not have.
+    It cannot change numbers. So the copies are made at the wanted numbers, or a trampoline moves
+    them. It is also used for options that :manpage:`posix_spawn(3)` does not have.
     """
 
     name = "fork-exec"
     exact = True
-    guarantee = "subprocess closes all other descriptors in the child, before exec: nothing races."
+    guarantee = "subprocess closes all other descriptors inside the child, so no thread can race."
     by_popen = True
 
     @staticmethod
     def available() -> bool:
-        """Every POSIX system has fork and exec."""
+        """Return True: every POSIX system has fork and exec."""
         return True
 
 
-# In the order of preference.
+# In order of preference.
 STRATEGIES: tuple[type[FileActions | PopenEngine], ...] = tuple(
     kind for kind in (CloexecDefault, FileActions, PopenEngine, Scan) if kind.available()
 )
 
 
 def strategy() -> type[FileActions | PopenEngine]:
-    """Return the strategy that ``NOINHERIT_STRATEGY`` asks for, else the best one here."""
+    """Return the strategy that ``NOINHERIT_STRATEGY`` names, else the best one here."""
     value = variables.get(b"NOINHERIT_STRATEGY")
     if not value:
         return STRATEGIES[0]
@@ -158,12 +178,12 @@ def strategy() -> type[FileActions | PopenEngine]:
 def compiled(
     kind: type[FileActions], table: Mapping[int, int], directory: bytes | None
 ) -> FileActions:
-    """Return how a child comes to hold exactly `table`, {number: source}, in `directory`."""
+    """Return the actions by which a child holds exactly `table`, {number: source}."""
     compiler = _compiled if kind.lasting else _compiled.__wrapped__
     return compiler(kind, tuple(table.items()), directory)  # type: ignore[arg-type]  # mypy asks the instances for __hash__
 
 
-# What it returns is only read from then on, so threads can share it.
+# libc only reads the returned actions, so threads can share them.
 @functools.lru_cache(maxsize=16)
 def _compiled(
     kind: type[FileActions], table: tuple[tuple[int, int], ...], directory: bytes | None

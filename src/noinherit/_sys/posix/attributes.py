@@ -1,4 +1,4 @@
-"""What a child is besides its descriptors: signals, session and process group."""
+"""The spawn attributes of a child: signals, session and process group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ assert sys.platform != "win32"
 
 from . import libc, system
 
-# What the interpreter ignores and subprocess's restore_signals gives back to children.
+# The signals that the interpreter ignores. With restore_signals, a child has the default action.
 _RESTORED = libc.Opaque()
 libc.sigemptyset(_RESTORED)
 for _name in ("SIGPIPE", "SIGXFZ", "SIGXFSZ"):
@@ -38,7 +38,7 @@ class Attributes:
         if start_new_session:
             flags |= system.POSIX_SPAWN_SETSID
         if process_group > _HIGHEST:
-            raise OverflowError("process_group is too large")  # C would take what fits
+            raise OverflowError("process_group is too large")  # C would truncate it
         if process_group >= 0:
             flags |= system.POSIX_SPAWN_SETPGROUP
             libc.posix_spawnattr_setpgroup(self.raw, process_group)
@@ -49,6 +49,6 @@ class Attributes:
             destroy(self.raw)
 
 
-# Children of one program tend to be alike. Whoever spawns keeps what it uses alive; libc only reads
-# it, so threads can share it.
+# The children of one program tend to have equal attributes. libc only reads them, so threads can
+# share them. The spawning call keeps its reference even if the cache drops the object.
 attributes = functools.lru_cache(maxsize=16)(Attributes)

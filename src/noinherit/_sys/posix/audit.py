@@ -1,4 +1,4 @@
-"""What this process holds, by descriptor number."""
+"""POSIX: the open descriptors of this process."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 def audit(pid: int | None, only: Collection[int] | None = None) -> list[Descriptor]:
-    """Return what `pid`, or this process, holds open; of this process, `only` some if asked to."""
+    """Return the open descriptors of `pid`, or of this process, or `only` those of this process."""
     if pid is not None and pid != os.getpid():
         return system.audit_other(pid)
     found = []
     for number in sorted(open_descriptors() if only is None else only):
-        # Another thread may have closed it meanwhile.
+        # Another thread may have closed it since.
         with contextlib.suppress(OSError):
             found.append(_look(number))
     return found
@@ -50,14 +50,14 @@ def _look(number: int) -> Descriptor:
 
 
 def _socket_facts(number: int) -> SocketFacts | None:
-    # On a copy: should we be interrupted, nobody's socket gets closed.
+    # Use a copy: if an interrupt drops the socket object, only the copy is closed.
     try:
         copy = os.dup(number)
-    except OSError:  # too many open files: no reason to tell nothing at all
+    except OSError:  # too many open files; the rest of the audit is still useful
         return None
     try:
         opened = socket.socket(fileno=copy)
-    except OSError:  # of a family that Python cannot tell
+    except OSError:  # Python cannot detect the family
         os.close(copy)
         return None
     with opened:

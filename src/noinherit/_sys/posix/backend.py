@@ -1,4 +1,4 @@
-"""POSIX: the table is compiled to file actions, and libc starts the child."""
+"""POSIX: compiles the child's table to file actions, with which libc starts the child."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 
 
 def check(entries: Sequence[Entry], options: Mapping[str, Any]) -> None:
-    """Raise where ``listen_fds`` has no Python for its trampoline."""
+    """Raise for ``listen_fds`` if no Python can start as its trampoline."""
     if options["listen_fds"]:
         require_python("listen_fds", options["listen_fds"])
 
@@ -91,16 +91,16 @@ def _beyond_posix_spawn(options: Mapping[str, Any]) -> bool:
 def hold(
     entries: Sequence[Entry], copies: list[int], *, in_place: bool, taken: Iterable[int] = ()
 ) -> list[Held]:
-    """Copy every descriptor, so that no other thread can put another in its place.
+    """Copy every descriptor, so that no other thread can close it and reuse its number.
 
-    Either the copies sit above the numbers that `remap` writes first, which saves it from moving
-    them out of the way. Or they are `in_place`, as far as the numbers are free here:
+    Without `in_place`, the copies are above the numbers that `remap` writes first. So `remap` does
+    not have to move them. With `in_place`, a copy has its number in the child, if that is free:
 
-    - What has its number already is not copied.
-    - A number that is not fixed becomes the copy's, unless it is `taken` in the child.
+    - A descriptor that already has its number is not copied.
+    - An entry whose number is not fixed receives the copy's number, unless that is `taken`.
 
-    A file with record locks is never copied: when any descriptor of it is closed, this process's
-    locks on it are gone (:manpage:`fcntl_locking(2)`).
+    A file with record locks is never copied. This process would lose its locks when it closes any
+    descriptor of the file (:manpage:`fcntl_locking(2)`; docs/gotchas.md, "Record locks").
     """
     floor = min(3 + len(entries), limit() - 1)
     numbers = [descriptor(entry.value, entry.key) for entry in entries]
@@ -125,7 +125,7 @@ def hold(
                 raise ClosedDescriptorError(closed.key, shown(closed.value)) from None
             if not in_place or floors[done] == 3:
                 raise
-            floors[done] = 3  # from there up no number is free: it will be moved in the child
+            floors[done] = 3  # no number is free from there up: the child will move the copy
     for index, copy in zip(copied, copies[before:], strict=True):
         numbers[index] = copy
     held = []
@@ -142,28 +142,28 @@ def hold(
 
 
 def release(copies: list[int]) -> None:
-    """Close the copies, and forget them."""
-    copies.insert(0, -1)  # what iter() ends at
+    """Close the copies and empty the list."""
+    copies.insert(0, -1)  # the sentinel of iter()
     while copies:
         try:
-            any(map(os.close, iter(copies.pop, -1)))  # one step, as above; close() returns None
+            any(map(os.close, iter(copies.pop, -1)))  # one C call, as in hold(); close returns None
         except OSError as error:
-            # A late error of a file in the network must not cost the caller the child.
+            # A deferred write error on a network file must not fail a successful spawn.
             if error.errno is None:
-                raise  # it is a signal handler's
+                raise  # a signal handler raised it
 
 
 def has_number(value: Any) -> bool:
-    """Return True: everything is a descriptor."""
+    """Return True: on POSIX, everything is a descriptor."""
     return True
 
 
 def check_stream(name: str, value: Any) -> None:
-    """Accept everything: a standard stream is a descriptor like another."""
+    """Accept everything: any descriptor can be a standard stream."""
 
 
 def private_copy(handle: int) -> int:
-    """Return `handle`: Popen does not ask for copies here."""
+    """Return `handle`: on POSIX, Popen needs no copies."""
     return handle
 
 
@@ -172,7 +172,7 @@ def make_inheritable_for_popen(streams: Iterable[int]) -> None:
 
 
 def spawn(start: Start) -> tuple[int, Any]:
-    """Start the child by :manpage:`posix_spawn(3)`."""
+    """Start the child with :manpage:`posix_spawn(3)`."""
     args, env, added_env = start.resolve_command()
     executable, cwd = start.executable, start.cwd
     args = arguments(args, executable, start.shell)
@@ -196,7 +196,7 @@ def spawn(start: Start) -> tuple[int, Any]:
     )
     failure = errno.ENOENT
     for path in _candidates(program, directory, env):
-        # Saves starting a child for each place on PATH where the program is not.
+        # stat first: it is cheaper than a failing spawn for each directory on PATH.
         code = 0 if path == program else _why_not(os.path.join(directory or b"", path))
         if not code:
             code, pid = _posix_spawn(path, actions.raw, settings.raw, argv, envp)
@@ -205,22 +205,21 @@ def spawn(start: Start) -> tuple[int, Any]:
             if code not in _OF_THE_PROGRAM:
                 failure = code
                 break
-        # As subprocess does: of all places on PATH, the first error that says more than "not
-        # here" is the one to tell.
+        # Report what subprocess reports: the first error on PATH other than "not found".
         if failure in _NOT_HERE:
             failure = code
     if failure == errno.EPERM and start.process_group >= 0:
-        executable = None  # setpgid(2) says so, too
+        executable = None  # setpgid(2) also fails with EPERM, so the program may be innocent
     raise _explained(failure, executable, cwd, directory)
 
 
 def _posix_spawn(path: bytes, actions: Any, settings: Any, argv: Any, envp: Any) -> tuple[int, int]:
-    """Return the errno, 0 for none, and the process id."""
+    """Return errno (0 for success) and the process id."""
     pid = ctypes.c_int()
     try:
         return libc.posix_spawn(ctypes.byref(pid), path, actions, settings, argv, envp), pid.value
     except BaseException:
-        # A signal's handler has raised; no caller could reach the child.
+        # A signal handler has raised. Kill and reap the child; no caller can reach it.
         if pid.value:
             with contextlib.suppress(OSError):  # another thread may have reaped it
                 os.kill(pid.value, signal.SIGKILL)
@@ -229,21 +228,21 @@ def _posix_spawn(path: bytes, actions: Any, settings: Any, argv: Any, envp: Any)
 
 
 def _why_not(path: bytes) -> int:
-    """Return the errno that stat has for `path`, 0 for none."""
+    """Return the errno of stat for `path`, 0 for success."""
     try:
         os.stat(path)
     except OSError as error:
         if error.errno is None:
-            raise  # it is a signal handler's
+            raise  # a signal handler raised it
         return error.errno
     return 0
 
 
 def _candidates(program: bytes, cwd: bytes | None, env: Mapping[Any, Any] | None) -> list[bytes]:
-    """Return where `program` may be, in the order of PATH, unless it is a path itself."""
+    """Return the paths to try for `program`: itself if it is a path, else one per PATH entry."""
     paths = [program]
     if ord("/") not in program:
-        paths = [os.path.join(os.fsencode(place), program) for place in os.get_exec_path(env)]
+        paths = [os.path.join(os.fsencode(folder), program) for folder in os.get_exec_path(env)]
     if cwd is not None and system.NEEDS_ABSOLUTE_PROGRAM:
         paths = [os.path.join(os.getcwdb(), cwd, path) for path in paths]
     return paths
@@ -255,7 +254,7 @@ NUMBER_FORMAT = "{}"
 SPEAKS_LISTEN_FDS = True
 HAS_EXEC = True
 _NOT_HERE = {errno.ENOENT, errno.ENOTDIR}
-# What execve(2) says of the program; anything else came before it.
+# Errors of execve(2) about the program. Any other error comes from an earlier step.
 _OF_THE_PROGRAM = {
     errno.E2BIG,
     errno.EACCES,
@@ -271,11 +270,14 @@ _OF_THE_PROGRAM = {
 
 
 def _explained(code: int, executable: Any, cwd: Any, encoded_cwd: bytes | None) -> OSError:
-    """Return the error `subprocess` would raise: posix_spawn does not tell which step failed."""
+    """Return the error that `subprocess` would raise: posix_spawn does not report the failed step.
+
+    See "One error for two mistakes" in docs/gotchas.md.
+    """
     if encoded_cwd is not None:
         try:
             os.stat(encoded_cwd)
-            os.stat(os.path.join(encoded_cwd, b"."))  # needs what chdir needs
+            os.stat(os.path.join(encoded_cwd, b"."))  # needs the same permission as chdir
         except OSError as error:
             return OSError(error.errno, os.strerror(error.errno or code), cwd)
     if code in _OF_THE_PROGRAM:
@@ -284,19 +286,19 @@ def _explained(code: int, executable: Any, cwd: Any, encoded_cwd: bytes | None) 
 
 
 def wait_for_exit(pid: int, timeout: float) -> bool | None:
-    """Return whether `pid` ends within `timeout` seconds; None if there is no event to wait on."""
+    """Return whether `pid` ends within `timeout` seconds; None without an event to wait on."""
     return system.wait_for_exit(pid, timeout)
 
 
 def audit(pid: int | None) -> list[Descriptor]:
-    """Return what `pid`, or this process, holds open."""
-    from .audit import audit  # noqa: PLC0415 -- what is seldom asked need not cost a spawn
+    """Return the open descriptors of `pid`, or of this process."""
+    from .audit import audit  # noqa: PLC0415 -- rarely needed; keeps a spawn cheap
 
     return audit(pid)
 
 
 def describe() -> Description:
-    """Return what this system and its libc can do."""
+    """Return the capabilities of this system and its libc."""
     chosen = strategy()
     return Description(
         strategy=chosen.name,

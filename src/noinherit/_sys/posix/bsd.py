@@ -24,12 +24,12 @@ POSIX_SPAWN_SETPGROUP = 0x02
 POSIX_SPAWN_SETSIGDEF = 0x10
 POSIX_SPAWN_SETSID = 0  # posix_spawn cannot start a session
 POSIX_SPAWN_CLOEXEC_DEFAULT = 0
-# What kevent(2) takes is a timespec; some systems refuse a large one.
+# Seconds; some systems refuse a large timespec in kevent(2).
 _LONGEST_WAIT = 86_400.0
 
 
 class flock(ctypes.Structure):  # noqa: N801 -- C's name
-    """<fcntl.h>; FreeBSD has l_sysid behind, for which fcntl.fcntl's buffer has room."""
+    """<fcntl.h>; FreeBSD appends l_sysid, for which fcntl.fcntl's buffer has room."""
 
     _fields_ = (
         ("l_start", c_int64),
@@ -41,7 +41,7 @@ class flock(ctypes.Structure):  # noqa: N801 -- C's name
 
 
 def wait_for_exit(pid: int, timeout: float) -> bool | None:
-    """Wait on a kqueue (``NOTE_EXIT``); None without one, for instance at EMFILE."""
+    """Wait on a kqueue (``NOTE_EXIT``); None if none can be opened, as with EMFILE."""
     try:
         queue = select.kqueue()
     except OSError:
@@ -59,18 +59,19 @@ def wait_for_exit(pid: int, timeout: float) -> bool | None:
         else:
             if not events[0].flags & select.KQ_EV_ERROR:
                 return True
-            code = events[0].data  # where there is room for an event, errors are events
-        # It has ended already, and whoever asked will reap it; or there is nothing to wait on.
+            code = events[0].data  # kevent(2) reports an error as an event if there is room for one
+        # ESRCH: the process has already ended, and the caller will reap it. Otherwise nothing can
+        # be waited on.
         return True if code == errno.ESRCH else None
 
 
 def name_of(number: int) -> str:
-    """Return nothing: what there is differs from one BSD to the next."""
+    """Return "": the BSDs have no common call for it."""
     return ""
 
 
 def audit_other(pid: int) -> list[Descriptor]:
-    """Refuse: other processes are not looked into here."""
+    """Raise: only this process can be audited here."""
     raise AuditUnsupportedError(pid, sys.platform)
 
 
@@ -84,19 +85,19 @@ def _exits(pid: int) -> select.kevent:
 
 
 def exit_event(pid: int) -> select.kqueue | None:
-    """Return a kqueue, which can be read when `pid` has ended; None without one."""
+    """Return a kqueue, which is readable once `pid` has ended; None if none can be opened."""
     try:
         queue = select.kqueue()
     except OSError:
         return None
     try:
         queue.control([_exits(pid)], 0)
-    except OSError:  # it has ended already, or there is nothing to wait on: a thread finds out
+    except OSError:  # the process has already ended, or cannot be watched: use a thread instead
         queue.close()
         return None
     return queue
 
 
 def set_noinherit_range(first: int, last: int) -> bool:
-    """Return False: there is no such call that sets the flag instead of closing."""
+    """Return False: no call here sets the flags of a range; close_range(2) only closes."""
     return False

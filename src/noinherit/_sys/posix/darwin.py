@@ -1,4 +1,4 @@
-"""macOS: as the BSDs, but for what its posix_spawn does with a directory."""
+"""macOS: like the BSDs, except for posix_spawn with a directory, and for the path of a file."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ __all__ = [
     "wait_for_exit",
 ]
 
-# posix_spawn with a change of directory and a relative program can start it and yet report that
-# there is none (Rust's standard library avoids it, too).
+# With a change of directory and a relative program, posix_spawn can start the program and still
+# report ENOENT. Rust's standard library avoids this combination for the same reason. See docs/
+# gotchas.md, "A relative program in another directory".
 NEEDS_ABSOLUTE_PROGRAM = True
 # <sys/spawn.h>
 POSIX_SPAWN_SETPGROUP = 0x02
@@ -38,7 +39,7 @@ _MAXPATHLEN = 1024
 
 
 def name_of(number: int) -> str:
-    """Return the path of a file (:manpage:`fcntl(2)`, ``F_GETPATH``), nothing for another."""
+    """Return the path of a file (:manpage:`fcntl(2)`, ``F_GETPATH``); "" for anything else."""
     try:
         path = fcntl.fcntl(number, _F_GETPATH, bytes(_MAXPATHLEN))
     except OSError:

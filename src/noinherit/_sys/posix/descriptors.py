@@ -1,4 +1,4 @@
-"""The descriptors of this process: which are open, which would reach any child."""
+"""The descriptors of this process: which are open, and which are inheritable."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ import sys
 assert sys.platform != "win32"
 
 _HIGHEST = 2**31 - 1
-# Where nothing lists what is open, numbers are tried one after the other; containers may have no
-# limit to speak of.
+# Without a usable /dev/fd, every number is tried up to here; a container's limit can be huge.
 _LONGEST_SEARCH = 1 << 20
 
 
 def limit() -> int:
     """Return the soft limit of open descriptors."""
     limit = os.sysconf("SC_OPEN_MAX")
-    # Without any, the width of an int is the limit.
+    # If there is no limit, the largest int is.
     return min(limit, _HIGHEST) if limit >= 0 else _HIGHEST
 
 
 def inheritable(number: int) -> bool:
-    """Return whether `number` is open and would reach any child."""
+    """Return whether `number` is open and inheritable."""
     try:
         return os.get_inheritable(number)
     except OSError:
@@ -35,9 +34,10 @@ def open_descriptors() -> set[int]:
     except OSError:
         names = []
     listed = {int(name) for name in names if name.isdigit()}
-    # FreeBSD without fdescfs mounted shows 0, 1 and 2 there and nothing else.
+    # Without fdescfs, FreeBSD lists only 0, 1 and 2 there.
     numbers = listed if listed - {0, 1, 2} else range(min(limit(), _LONGEST_SEARCH))
-    # What listed the others is closed again; to some systems, closing it anew is an error.
+    # Drop the descriptor of listdir() itself, which is closed by now. A file action that closes a
+    # closed number fails on some systems.
     return set(filter(_is_open, numbers))
 
 
@@ -50,6 +50,6 @@ def _is_open(number: int) -> bool:
 
 
 def kind_of(kind: str, name: str) -> str:
-    """Return `kind`, or what Linux calls a thing like ``anon_inode:[eventfd]``."""
-    what, _, which = name.partition(":")
-    return which.strip("[]") if kind == "other" and what == "anon_inode" else kind
+    """Return `kind`, or for a `name` such as ``anon_inode:[eventfd]`` the part in brackets."""
+    prefix, _, suffix = name.partition(":")
+    return suffix.strip("[]") if kind == "other" and prefix == "anon_inode" else kind

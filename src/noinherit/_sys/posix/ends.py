@@ -18,10 +18,10 @@ __all__ = ["adopt", "pair"]
 
 
 class SocketEnd(socket.socket):
-    """A stream socket with what a channel wants beyond.
+    """A stream socket with the additional methods of a channel's end.
 
-    When a peer closes without having read everything, Linux says so once, with a reset. To a
-    channel that is a peer that is gone, like any other.
+    If a peer closes without having read everything, Linux reports one ``ECONNRESET``. A channel
+    treats that as a closed peer: `recv` returns ``b""`` and `send` raises `BrokenPipeError`.
     """
 
     def __init__(self, number: int) -> None:
@@ -57,12 +57,12 @@ class SocketEnd(socket.socket):
         try:
             self.shutdown(socket.SHUT_WR)
         except OSError as error:
-            if error.errno != errno.ENOTCONN:  # what macOS says when the peer is gone
+            if error.errno != errno.ENOTCONN:  # macOS reports this if the peer has closed
                 raise
 
     def interrupt(self) -> None:
-        """Wake every thread that waits on it; close(2) alone would leave them waiting."""
-        # After a fork they wait in the parent only, and the connection is the parent's, too.
+        """Wake every thread that waits on the socket; close(2) alone does not."""
+        # In a forked child no thread waits, and shutdown() would break the parent's connection.
         if self._owner == os.getpid():
             with contextlib.suppress(OSError):
                 self.shutdown(socket.SHUT_RDWR)
@@ -80,6 +80,6 @@ def adopt(number: int) -> SocketEnd:
     if (end.family, end.type) != (socket.AF_UNIX, socket.SOCK_STREAM):
         end.detach()
         raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
-    # Whoever had it before may have left it non-blocking, which is not the descriptor's own.
+    # O_NONBLOCK is shared by all copies of the socket; another process may have set it.
     end.settimeout(None)
     return end

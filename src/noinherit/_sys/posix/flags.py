@@ -1,4 +1,4 @@
-"""The close-on-exec flag: of one descriptor, and of all of them."""
+"""The close-on-exec flag, of one descriptor or of all."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def get_inheritable(obj: Any) -> bool:
 
 
 def set_noinherit_all(keep: Iterable[Any]) -> None:
-    """Make everything open above 2, but `keep`, non-inheritable."""
+    """Make every open descriptor above 2, except `keep`, non-inheritable."""
     kept = set(map(descriptor, keep))
     first = 3
     for number in [*sorted(number for number in kept if number > 2), 2**32 - 1]:
-        # An empty range is an error to the kernel.
+        # close_range(2) fails for an empty range.
         if first < number and not system.set_noinherit_range(first, number - 1):
-            _walk(kept)
+            _set_one_by_one(kept)
             return
         first = number + 1
 
 
-def _walk(kept: set[int]) -> None:
+def _set_one_by_one(kept: set[int]) -> None:
     for number in open_descriptors():
         if number > 2 and number not in kept and inheritable(number):
-            # Another thread may have closed it meanwhile.
+            # Another thread may have closed it since.
             with contextlib.suppress(OSError):
                 os.set_inheritable(number, False)

@@ -1,7 +1,7 @@
-"""Every libc prototype, constant and structure that noinherit uses; declares only.
+"""Declarations only: every libc prototype, constant and structure that noinherit uses.
 
-Prototypes are those of the POSIX Programmer's Manual and, for the ``_np`` ones, of glibc's,
-FreeBSD's and Apple's ``<spawn.h>``. A function that a libc may lack is ``None`` there.
+The prototypes are from the POSIX Programmer's Manual; the ``_np`` ones are from ``<spawn.h>`` of
+glibc, FreeBSD and Apple. A function is ``None`` if the libc lacks it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 assert sys.platform != "win32"
 
-# Building lists in memory keeps the GIL: giving it up for each of dozens of tiny calls would let
-# every busy thread of the process in between. What can block gives it up.
-# PyPy has no PyDLL; its CDLL gives the GIL up each time.
+# Calls that only write to memory keep the GIL. Releasing it for each of dozens of tiny calls would
+# let every busy thread run in between. Calls that can block release it.
+# PyPy has no PyDLL; its CDLL always releases the GIL.
 _memory = getattr(ctypes, "PyDLL", ctypes.CDLL)(None)
 _blocking = ctypes.CDLL(None, use_errno=True)
 
-# posix_spawn_file_actions_t, posix_spawnattr_t and sigset_t are opaque: 80, 336 and 128 bytes in
-# glibc and musl, a pointer or less in the BSDs and macOS. All fit in this, suitably aligned.
+# Storage for a posix_spawn_file_actions_t, a posix_spawnattr_t or a sigset_t. They have 80, 336 and
+# 128 bytes in glibc and musl, and at most the size of a pointer in the BSDs and macOS.
 Opaque = c_uint64 * 64
 
 
@@ -67,7 +67,7 @@ def _declare(
 posix_spawn = _declare(
     _blocking,
     "posix_spawn",
-    None,  # an exception could not be told from one that a signal's handler raises
+    None,  # no errcheck: its OSError could be confused with one from a signal handler
     pid=POINTER(c_int),
     path=c_char_p,
     file_actions=c_void_p,

@@ -44,7 +44,7 @@ class flock(ctypes.Structure):  # noqa: N801 -- C's name
 
 
 def wait_for_exit(pid: int, timeout: float) -> bool | None:
-    """Wait on a pidfd (:manpage:`pidfd_open(2)`); None without one, for instance at EMFILE."""
+    """Wait on a pidfd (:manpage:`pidfd_open(2)`); None if none can be opened, as with EMFILE."""
     try:
         pidfd = os.pidfd_open(pid)
     except (AttributeError, OSError):  # a Python or a kernel without it; too many open files
@@ -63,22 +63,22 @@ def wait_for_exit(pid: int, timeout: float) -> bool | None:
 
 
 def name_of(number: int) -> str:
-    """Return what /proc says that a descriptor of this process is."""
+    """Return the link text of a descriptor of this process in /proc."""
     try:
         return os.readlink(f"/proc/self/fd/{number}")
-    except OSError:  # no /proc here
+    except OSError:  # /proc is not mounted
         return ""
 
 
 def audit_other(pid: int) -> list[Descriptor]:
-    """Return what `pid` holds open."""
-    from . import linux_proc  # noqa: PLC0415 -- what is seldom asked need not cost a spawn
+    """Return the open descriptors of `pid`."""
+    from . import linux_proc  # noqa: PLC0415 -- rarely needed; keeps a spawn cheap
 
     return linux_proc.audit(pid)
 
 
 def exit_event(pid: int) -> BinaryIO | None:
-    """Return a pidfd, which can be read when `pid` has ended; None as in `wait_for_exit`."""
+    """Return a pidfd, which is readable once `pid` has ended; None as in `wait_for_exit`."""
     try:
         return open(os.pidfd_open(pid), "rb", 0)
     except (AttributeError, OSError):
@@ -91,6 +91,6 @@ def set_noinherit_range(first: int, last: int) -> bool:
         return False
     try:
         libc.close_range(first, last, CLOSE_RANGE_CLOEXEC)
-    except OSError:  # ENOSYS, EINVAL for the flag, EPERM: whichever it is, walking works
+    except OSError:  # ENOSYS, EINVAL for the flag, EPERM in a sandbox
         return False
     return True

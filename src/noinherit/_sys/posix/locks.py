@@ -1,4 +1,4 @@
-"""Record locks, which a process loses when it closes any descriptor of the file."""
+"""Record locks. A process loses its locks on a file when it closes any descriptor of the file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ assert sys.platform != "win32"
 
 from . import system
 
-# Any record lock would be in its way.
+# A write lock of the whole file; it conflicts with every other record lock.
 _A_LOCK_OF_ALL = bytes(system.flock(l_type=fcntl.F_WRLCK, l_whence=os.SEEK_SET))
 
 
 def may_be_locked(number: int) -> bool:
-    """Return whether somebody, this process perhaps, has a record lock on the file.
+    """Return whether this or another process may have a record lock on the file.
 
-    What is closed is not locked.
+    A closed descriptor counts as not locked.
     """
     if hasattr(fcntl, "F_OFD_GETLK"):
         try:
@@ -27,8 +27,8 @@ def may_be_locked(number: int) -> bool:
             return bool(system.flock.from_buffer_copy(found).l_type != fcntl.F_UNLCK)
         except OSError as error:
             if error.errno is None:
-                raise  # it is a signal handler's
-    # The system does not tell; nor does Linux of what was opened with O_PATH.
+                raise  # a signal handler raised it
+    # Without F_OFD_GETLK, and on Linux with O_PATH, locks are unknown: assume one on a file.
     try:
         return stat.S_ISREG(os.fstat(number).st_mode)
     except OSError as error:

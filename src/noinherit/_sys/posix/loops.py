@@ -1,4 +1,4 @@
-"""POSIX: pipes, children's ends and channels in an asyncio event loop."""
+"""POSIX: pipes, the end of a child, and channels, in an asyncio event loop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["open_end", "pipe", "when_ended"]
 
 
 def pipe(*, to_child: bool) -> tuple[Any, Any]:
-    """Return our end of a pipe, for ``connect_read_pipe`` or its like, and the child's."""
+    """Return our end of a pipe, for ``connect_read_pipe`` or ``connect_write_pipe``, and theirs."""
     reading, writing = os.pipe()
     ends = open(reading, "rb", 0), open(writing, "wb", 0)  # noqa: SIM115 -- the caller closes them
     return ends[::-1] if to_child else ends
@@ -34,13 +34,13 @@ def pipe(*, to_child: bool) -> tuple[Any, Any]:
 def when_ended(
     loop: asyncio.AbstractEventLoop, process: subprocess.Popen[bytes], callback: Callable[[], None]
 ) -> Callable[[], None]:
-    """Have `loop` call `callback` when `process` has ended; return what forgets about it."""
+    """Have `loop` call `callback` when `process` ends; return a function that cancels that."""
     event = system.exit_event(process.pid)
     if event is None:
 
         def wait() -> None:
             process.wait()
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(callback)
 
         threading.Thread(target=wait, name="noinherit wait", daemon=True).start()

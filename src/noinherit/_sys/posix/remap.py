@@ -1,4 +1,4 @@
-"""How a child comes to hold a table of descriptors; pure."""
+"""Plans the copies and closes by which a child receives its table; makes no system call."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Actions(Protocol):
-        """What a child can be told to do with its descriptors before it runs."""
+        """The operations that a child can perform on its descriptors before it runs the program."""
 
         def dup2(self, source: int, target: int) -> None: ...
         def close(self, number: int) -> None: ...
@@ -16,27 +16,30 @@ if TYPE_CHECKING:
 
 
 def remap(table: Mapping[int, int], actions: Actions) -> None:
-    """Tell `actions` how a child comes to hold exactly `table`, {number: source}, above 2.
+    """Add to `actions` the steps after which a child holds exactly `table`, {number: source}.
 
-    Standard streams that are no key of `table` are left alone. As many numbers from 3 up as there
-    are descriptors are the low ones, and there is a place for each among them:
+    Standard streams that are not in `table` stay as they are. With N descriptors above 2, the
+    numbers 3 to N + 2 are called the low numbers. There is one low number for each descriptor:
 
-    1. A source that sits where step 2 writes is first copied above all of that. A source that is
-       its own target is one of those, so the copy back also clears its close-on-exec flag.
-    2. Sources are copied to their targets; those with a high target to a low number that is free.
-    3. Everything above the low numbers is closed in one go: strays, sources, and step 1's copies.
-    4. What has a high target is moved there. No source is left that it could overwrite.
+    1. If step 2 would overwrite a source, the source is first copied to a free number above the low
+       ones. This includes a source that already has its target number: copying it back clears its
+       close-on-exec flag.
+    2. Each source is copied to its target. If the target is above the low numbers, the source is
+       parked at a free low number instead.
+    3. Everything above the low numbers is closed with one action: strays (unlisted open
+       descriptors), sources, and the copies of step 1.
+    4. Parked descriptors are moved to their final numbers, which by now are free.
 
-    The work does not grow with the numbers, only with how many there are.
+    The amount of work depends on how many descriptors there are, not on their numbers.
     """
     low = 3 + sum(number > 2 for number in table)
-    far = [number for number in table if number >= low]
+    high = [number for number in table if number >= low]
     free = (number for number in range(3, low) if number not in table)
-    place = {number: number for number in table if number < low}
-    place.update(zip(far, free, strict=True))
+    first_target = {number: number for number in table if number < low}
+    first_target.update(zip(high, free, strict=True))
 
     sources = set(table.values())
-    written = set(place.values())
+    written = set(first_target.values())
     copies: dict[int, int] = {}
     spare = low
     for source in sorted(sources & written):
@@ -45,9 +48,9 @@ def remap(table: Mapping[int, int], actions: Actions) -> None:
         actions.dup2(source, spare)
         copies[source] = spare
         spare += 1
-    for number, position in place.items():
-        actions.dup2(copies.get(table[number], table[number]), position)
+    for number, target in first_target.items():
+        actions.dup2(copies.get(table[number], table[number]), target)
     actions.closefrom(low)
-    for number in far:
-        actions.dup2(place[number], number)
-        actions.close(place[number])
+    for number in high:
+        actions.dup2(first_target[number], number)
+        actions.close(first_target[number])

@@ -1,4 +1,4 @@
-"""Signals that a program which only waits for another passes on to it."""
+"""POSIX: the signals that ``noinherit run`` forwards to its command."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ FORWARDED: tuple[int, ...] = (
 
 
 def sent_by_terminal(signum: int) -> bool:
-    """Return whether it was a key, for which the terminal signals all in the foreground."""
+    """Return whether the terminal sent it, and so to the whole foreground group."""
     if signum not in (signal.SIGINT, signal.SIGQUIT):
         return False
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
-    except OSError:  # there is none
+    except OSError:  # this process has no terminal
         return False
     try:
         return os.tcgetpgrp(terminal) == os.getpgrp()

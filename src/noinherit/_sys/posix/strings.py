@@ -1,4 +1,4 @@
-"""Strings as C has them: arguments and environment."""
+"""C strings: the arguments and the environment of a child."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ if TYPE_CHECKING:
 
 assert sys.platform != "win32"
 
-# What os.environ keeps, encoded already. A test's stand-in for os.environ does not come between, as
-# it does not for subprocess.
-variables: dict[bytes, bytes] = os.environb._data  # type: ignore[attr-defined]  # noqa: SLF001 -- the public ways iterate over it, and fail if it grows
+# os.environ's backing dict, already encoded; replacing os.environ does not affect it.
+variables: dict[bytes, bytes] = os.environb._data  # type: ignore[attr-defined]  # noqa: SLF001 -- public access iterates, and raises if another thread adds a variable
 
 
 def arguments(args: Any, executable: Any, shell: bool) -> list[Any]:
-    """Return the words of the command, the shell's among them."""
+    """Return the command as a list of words, with the shell's words in front if needed."""
     if not isinstance(args, (list, tuple)):
         if shell and not isinstance(args, (str, bytes)):
             raise TypeError("path-like args is not allowed when shell is true")
@@ -33,22 +32,22 @@ def arguments(args: Any, executable: Any, shell: bool) -> list[Any]:
 
 
 def reject_nul(text: bytes) -> bytes:
-    """Return `text`; raise `ValueError` for one with a zero byte in it."""
-    # C would end it there, and run something else than what was asked for.
-    if 0 in text:  # a number is found at once; looking for b"\0" first makes an exception of it
+    """Return `text`; raise `ValueError` if it contains a zero byte."""
+    # C would truncate at the NUL and run something else.
+    if 0 in text:  # faster than b"\0" in text
         raise ValueError("embedded null byte")
     return text
 
 
 def c_strings(texts: Sequence[bytes]) -> Strings:
-    """Return `texts` as C's ``argv`` and ``envp`` have them."""
+    """Return `texts` as a NULL-terminated C array, as for ``argv`` and ``envp``."""
     reject_nul(b"".join(texts))
     return _array(len(texts) + 1)(*texts)
 
 
 @functools.lru_cache(maxsize=64)
 def _array(length: int) -> type[Strings]:
-    # ctypes forgets a type that nobody uses, and making one takes longer than filling it.
+    # ctypes drops an unused array type, and creating one takes longer than filling the array.
     return ctypes.c_char_p * length
 
 
@@ -65,7 +64,7 @@ def encoded_environment(
 
 
 def environment(env: Mapping[Any, Any] | None, added: Mapping[str, str]) -> Strings:
-    """Return ``envp`` of `env`, or of this process's variables, and what is added to them."""
+    """Return ``envp`` with `env`, or this process's variables, and with `added`."""
     if env is not None:
         encoded = encoded_environment(env, added)
         if any(b"=" in name for name in encoded):
@@ -83,26 +82,26 @@ def _joined(pairs: Mapping[bytes, bytes]) -> list[bytes]:
 
 
 class _Own:
-    """Owner of C's strings for this process's variables, as they were when it was made."""
+    """A snapshot of this process's variables, with the C strings for it."""
 
     __slots__ = ("strings", "variables")
 
     def __init__(self) -> None:
-        # Not libc's own array: another thread's os.environ[...] = moves and frees it meanwhile.
-        # dict.copy() is one C call: with the GIL, or the dict's own lock, nothing gets in between.
+        # Not libc's own array: os.environ[...] = in another thread moves and frees that.
+        # dict.copy() is one C call, so the GIL or the dict's own lock makes it atomic.
         self.variables = variables.copy()
         self.strings = c_strings(_joined(self.variables))
 
 
-# The environment is hardly ever changed between two spawns. Threads share it without a lock: each
-# loads it once and works with what it has then, and a new one is complete before it is stored.
+# The environment rarely changes between two spawns. Threads share the snapshot without a lock: each
+# loads this variable once per spawn, and a new snapshot is complete before it is stored.
 _latest = _Own()
 
 
-# The same descriptors make the same manifest. lru_cache may be used by many threads at once.
+# The same descriptors give the same manifest. lru_cache is thread-safe.
 @functools.lru_cache(maxsize=16)
 def _extended(own: _Own, added: tuple[tuple[str, str], ...]) -> Strings:
-    """Return the strings of `own` and `added`, mostly without converting each of `own` again."""
+    """Return the strings of `own` and `added`, usually without encoding those of `own` again."""
     more = {os.fsencode(name): os.fsencode(value) for name, value in added}
     if not own.variables.keys().isdisjoint(more):
         return c_strings(_joined({**own.variables, **more}))
@@ -112,5 +111,5 @@ def _extended(own: _Own, added: tuple[tuple[str, str], ...]) -> Strings:
     made = _array(end + len(texts) + 1)()
     ctypes.memmove(made, own.strings, ctypes.sizeof(own.strings))
     made[end:-1] = [*texts]
-    made.owner = own.strings  # type: ignore[attr-defined]  # what the copied pointers point to lives as long
+    made.owner = own.strings  # type: ignore[attr-defined]  # keeps the pointed-to strings alive
     return made

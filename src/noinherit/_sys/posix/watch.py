@@ -1,4 +1,4 @@
-"""What the tracer looks at on POSIX: who makes inheritable, who starts, what is taken along."""
+"""POSIX: the functions that `trace` wraps, and the test for leaked descriptors."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..._descriptor import Descriptor
-    from ..api import Call, Maker
+    from ..api import Call, FlagSetter
 
-# Audit events that come before a process is started, each with the place of the program among its
-# arguments. multiprocessing's own starter has none, and passes on only what it lists.
+# Audit events before the start of a process, each with the index of the command among its
+# arguments. multiprocessing starts its own processes without an event, and only with listed fds.
 STARTS: dict[str, int | None] = {
     "os.exec": 1,
     "os.fork": None,
@@ -35,7 +35,7 @@ STARTS: dict[str, int | None] = {
 
 
 def identity(number: int) -> Hashable | None:
-    """Return what tells `number` from another of that number; None if children don't get it."""
+    """Return device and inode of `number`; None if it is not inheritable."""
     try:
         if not os.get_inheritable(number):
             return None
@@ -46,54 +46,54 @@ def identity(number: int) -> Hashable | None:
 
 
 def exposed() -> dict[int, Hashable]:
-    """Return what any child would be given now, but the standard streams, with identities."""
+    """Return all inheritable descriptors except the standard streams, with their identities."""
     found = {number: identity(number) for number in open_descriptors() if number > 2}
-    return {number: who for number, who in found.items() if who is not None}
+    return {number: known for number, known in found.items() if known is not None}
 
 
 def describe(numbers: Collection[int]) -> list[Descriptor]:
-    """Return what is open under `numbers`."""
+    """Return the descriptors that are open under `numbers`."""
     return audit.audit(None, numbers)
 
 
-def takes(event: str, caller: FrameType, call: Call | None) -> Callable[[int], bool] | None:
-    """Return what tells of an inheritable number whether the child takes it unlisted."""
+def leak_test(event: str, caller: FrameType, call: Call | None) -> Callable[[int], bool] | None:
+    """Return a predicate: True for a number that the child would receive unlisted."""
     if caller.f_globals is vars(subprocess):
-        # The event does not tell what Popen was asked for, but its frame does. It comes for every
-        # engine; os.posix_spawn's own comes on top of it.
+        # The event lacks close_fds, but Popen's frame has it. Popen raises this event for every
+        # engine; os.posix_spawn raises its own in addition.
         if event != "subprocess.Popen" or caller.f_locals["close_fds"]:
             return None
     elif event == "subprocess.Popen":
-        return None  # of another engine: exact, as noinherit's, or with an event of its own
-    spoken_for: set[int] = set()
+        return None  # another engine: an exact one such as noinherit's, or one with its own event
+    handled: set[int] = set()
     end = sys.maxsize
-    # What can be read only once has been, by now.
+    # If file_actions is an iterator, posix_spawn has already consumed it.
     for action, *numbers in (call and call[1].get("file_actions")) or ():
         if action == os.POSIX_SPAWN_DUP2:
-            spoken_for.add(numbers[1])
+            handled.add(numbers[1])
         elif action in (os.POSIX_SPAWN_OPEN, os.POSIX_SPAWN_CLOSE):
-            spoken_for.add(numbers[0])
+            handled.add(numbers[0])
         else:  # POSIX_SPAWN_CLOSEFROM, since Python 3.13
             end = min(end, numbers[0])
-    return lambda number: number < end and number not in spoken_for
+    return lambda number: number < end and number not in handled
 
 
 def around_fork(acquire: Callable[[], object], release: Callable[[], object]) -> None:
-    """Have a lock held by the thread that forks, and let go of on both sides."""
+    """Have the forking thread hold a lock during each fork; release it on both sides."""
     os.register_at_fork(before=acquire, after_in_parent=release, after_in_child=release)
 
 
-def starters() -> Iterator[tuple[Any, str]]:
-    """Yield what has to be heard because its event does not tell all; see `takes`."""
+def spawners() -> Iterator[tuple[Any, str]]:
+    """Yield the functions whose arguments `leak_test` needs; their events lack some."""
     for name in ("posix_spawn", "posix_spawnp"):
         if hasattr(os, name):
             yield os, name
 
 
-def makers() -> Iterator[Maker]:
-    """Yield every function that can make a descriptor inheritable, and what tells which."""
+def flag_setters() -> Iterator[FlagSetter]:
+    """Yield every function that can make a descriptor inheritable; see `api.FlagSetter`."""
     yield os, "set_inheritable", False, lambda _result, number, *_: [number]
-    # The flags of the last four say nothing of inheriting unless asked to.
+    # The last three return an inheritable descriptor if their flags lack close-on-exec.
     for name in ("dup2", "eventfd", "memfd_create", "posix_openpt"):
         if hasattr(os, name):
             yield os, name, False, lambda result, *_, **__: [result]

@@ -1,4 +1,4 @@
-"""What the tracer looks at on Windows: who makes inheritable, who starts, what is taken along."""
+"""Windows: the functions that `trace` wraps, and the test for leaked handles."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..._descriptor import Descriptor
-    from ..api import Call, Maker
+    from ..api import Call, FlagSetter
 
-# Audit events that come before a process is started, each with the place of the program among its
-# arguments. subprocess.Popen's is followed by _winapi.CreateProcess; os.startfile's children are
-# given nothing.
+# Audit events before the start of a process, each with the index of the command among its
+# arguments. subprocess.Popen's event is missing: _winapi.CreateProcess's follows it. os.startfile's
+# is missing, because its children inherit nothing.
 STARTS: dict[str, int | None] = {
     "_winapi.CreateProcess": 1,
     "os.exec": 1,
@@ -37,10 +37,10 @@ STARTS: dict[str, int | None] = {
 
 
 def identity(number: int) -> Hashable | None:
-    """Return what may be done with the handle `number`; None if children don't get it.
+    """Return the access rights of the handle `number`; None if it is not inheritable.
 
-    To ask what it is a handle of would wait for whoever reads from it. So one handle is not told
-    from another that took its value and can do the same.
+    Asking for the object behind it could block while another thread reads from that. So a later
+    handle with the same value and the same access rights looks like the earlier one.
     """
     try:
         if not os.get_handle_inheritable(number):
@@ -56,7 +56,7 @@ def identity(number: int) -> Hashable | None:
 
 
 def exposed() -> dict[int, Hashable]:
-    """Return what any child would be given now, but the standard streams."""
+    """Return all inheritable handles except the standard streams."""
     standard = set(standard_handles())
     for number in range(3):
         with contextlib.suppress(OSError):
@@ -66,16 +66,16 @@ def exposed() -> dict[int, Hashable]:
         for value, attributes in open_handles(os.getpid())
         if attributes & structs.OBJ_INHERIT and value not in standard
     }
-    return {value: who for value, who in found.items() if who is not None}
+    return {value: known for value, known in found.items() if known is not None}
 
 
 def describe(numbers: Collection[int]) -> list[Descriptor]:
-    """Return what is open under `numbers`."""
+    """Return the handles with the values `numbers`."""
     return audit.audit(None, numbers)
 
 
-def takes(event: str, caller: FrameType, call: Call | None) -> Callable[[int], bool] | None:
-    """Return what tells of an inheritable handle whether the child takes it unlisted."""
+def leak_test(event: str, caller: FrameType, call: Call | None) -> Callable[[int], bool] | None:
+    """Return a predicate: True for a handle that the child would receive unlisted."""
     streams: set[int] = set()
     if event == "_winapi.CreateProcess" and call is not None:
         _, _, _, _, inherit, _, _, _, startup = call[0]
@@ -88,16 +88,16 @@ def takes(event: str, caller: FrameType, call: Call | None) -> Callable[[int], b
 
 
 def around_fork(acquire: Callable[[], object], release: Callable[[], object]) -> None:
-    """Do nothing: there is no such thing."""
+    """Do nothing: Windows has no fork."""
 
 
-def starters() -> Iterator[tuple[Any, str]]:
-    """Yield what has to be heard because its event does not tell all; see `takes`."""
+def spawners() -> Iterator[tuple[Any, str]]:
+    """Yield the functions whose arguments `leak_test` needs; their events lack some."""
     yield _winapi, "CreateProcess"
 
 
-def makers() -> Iterator[Maker]:
-    """Yield every function that can make a handle inheritable, and what tells which."""
+def flag_setters() -> Iterator[FlagSetter]:
+    """Yield every function that can make a handle inheritable; see `api.FlagSetter`."""
     yield os, "set_inheritable", False, lambda _result, number, *_: [msvcrt.get_osfhandle(number)]
     yield os, "dup2", False, _copied
     yield os, "set_handle_inheritable", False, lambda _result, handle, *_: [handle]
@@ -105,7 +105,7 @@ def makers() -> Iterator[Maker]:
 
 
 def _copied(result: int, *_: Any, **__: Any) -> list[int]:
-    # The standard streams are no leaks; whoever captures output replaces them all the time.
+    # The standard streams are no leaks, and tools that capture output often replace them.
     return [msvcrt.get_osfhandle(result)] if result > 2 else []
 
 
