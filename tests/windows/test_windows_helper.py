@@ -159,7 +159,7 @@ class TestHelper:
     @pytest.mark.parametrize(
         "step",
         [
-            "give",
+            "duplicate_into",
             pytest.param(
                 "CreateProcessW",
                 marks=pytest.mark.skipif(
@@ -167,7 +167,7 @@ class TestHelper:
                     reason="Wine's server breaks down over a nominal parent that has ended",
                 ),
             ),
-            "take_back",
+            "close_copies",
         ],
     )
     def test_is_replaced_in_the_middle_of_a_spawn(
@@ -226,7 +226,7 @@ class TestHelper:
     def test_that_somebody_always_ends_is_given_up(
         self, monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:
-        real = helper_parent.HelperParent.give
+        real = helper_parent.HelperParent.duplicate_into
         tried = set()
 
         def ended_first(helper: helper_parent.HelperParent, handle: int) -> int:
@@ -235,7 +235,7 @@ class TestHelper:
             k32.WaitForSingleObject(helper.process, structs.INFINITE)
             return real(helper, handle)
 
-        monkeypatch.setattr(helper_parent.HelperParent, "give", ended_first)
+        monkeypatch.setattr(helper_parent.HelperParent, "duplicate_into", ended_first)
         with pytest.raises(OSError, match="WinError"):
             spawn_with(CHEAP, fds={3: make_file()})
         assert len(tried) == 3

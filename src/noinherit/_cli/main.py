@@ -44,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     auditor.add_argument("pid", type=int, nargs="?", metavar="PID", help="process id")
-    auditor.add_argument("--inheritable", action="store_true", help="leave out what is not")
+    auditor.add_argument(
+        "--inheritable", action="store_true", help="list only inheritable descriptors"
+    )
     auditor.add_argument("--json", action="store_true", help="for programs instead of people")
     runner = commands.add_parser(
         "run",

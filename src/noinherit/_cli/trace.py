@@ -53,7 +53,7 @@ def main(program: str, arguments: Sequence[str], *, module: bool) -> int:
             raise
     finally:
         if tracing.leaks:
-            _tell(f"leaks: {len(tracing.leaks)}, different ones: {len(told)}")
+            _tell(f"{len(tracing.leaks)} leaks ({len(told)} distinct)")
     return 1 if tracing.leaks else 0
 
 

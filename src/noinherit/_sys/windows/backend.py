@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 assert sys.platform == "win32"
 
 from . import kernel32 as k32
-from .create_process import command, create, handles, place, startup_info
+from .create_process import command, create, fill_startup_info, handles, startup_info
 from .handles import (
     KINDS,
     duplicate,
@@ -219,7 +219,7 @@ def spawn(start: Start) -> tuple[int, Any]:
             each.identity = f"{each.handle:x}"
         for index, each in enumerate(sockets):
             each.identity = letterbox.address(index, child_handles[_LETTERBOX])
-        place(startup, child_handles, kinds)
+        fill_startup_info(startup, child_handles, kinds)
         args, env, added_env = start.resolve_command()
         program, line = command(args, start.executable, start.shell, startup)
         if sockets and _is_launcher(program, args):
@@ -265,21 +265,22 @@ def _start(
         return create_with({}, {})
     if listed or strategy() == _HANDLE_LIST:
         # A caller's own list means handles of this process, under the values they have here.
-        with _one_at_a_time, _exposed_here(sources) as given:
-            values = dict.fromkeys([*given.values(), *listed])
-            return create_with(given, {structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST: handles(*values)})
+        with _one_at_a_time, _exposed_here(sources) as child_handles:
+            values = dict.fromkeys([*child_handles.values(), *listed])
+            return create_with(
+                child_handles, {structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST: handles(*values)}
+            )
     for attempt in itertools.count(1):
         helper = helper_parent()
         try:
-            with _exposed_in(helper, sources) as given:
+            with _exposed_in(helper, sources) as child_handles:
                 attributes = {
                     structs.PROC_THREAD_ATTRIBUTE_PARENT_PROCESS: handles(helper.process),
-                    structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST: handles(*given.values()),
+                    structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST: handles(*child_handles.values()),
                 }
-                return create_with(given, attributes)
+                return create_with(child_handles, attributes)
         except OSError:
-            # Somebody ended the helper under our hands: another one will do, unless it is somebody
-            # who ends them all.
+            # The helper was killed meanwhile. Retry with a new one, a limited number of times.
             if not helper.has_ended() or attempt == _HELPERS_TRIED:
                 raise
     raise AssertionError("unreachable")
@@ -307,24 +308,24 @@ def _is_launcher(program: str | None, args: Any) -> bool:
 
 @contextlib.contextmanager
 def _exposed_in(helper: HelperParent, sources: Mapping[int, int]) -> Iterator[dict[int, int]]:
-    given: dict[int, int] = {}
+    child_handles: dict[int, int] = {}
     try:
         for number, handle in sources.items():
-            given[number] = helper.give(handle)
-        yield given
+            child_handles[number] = helper.duplicate_into(handle)
+        yield child_handles
     finally:
-        helper.take_back(given.values())
+        helper.close_copies(child_handles.values())
 
 
 @contextlib.contextmanager
 def _exposed_here(sources: Mapping[int, int]) -> Iterator[dict[int, int]]:
-    given: dict[int, int] = {}
+    child_handles: dict[int, int] = {}
     try:
         for number, handle in sources.items():
-            given[number] = duplicate(handle, inheritable=True)
-        yield given
+            child_handles[number] = duplicate(handle, inheritable=True)
+        yield child_handles
     finally:
-        for handle in given.values():
+        for handle in child_handles.values():
             k32.CloseHandle(handle)
 
 

@@ -83,21 +83,21 @@ def startup_info(info: Any) -> tuple[structs.STARTUPINFOW, list[int]]:
     return startup, list((info.lpAttributeList or {}).get("handle_list") or ())
 
 
-def place(
-    startup: structs.STARTUPINFOW, given: Mapping[int, int], kinds: Mapping[int, int]
+def fill_startup_info(
+    startup: structs.STARTUPINFOW, child_handles: Mapping[int, int], kinds: Mapping[int, int]
 ) -> None:
-    """Put the handles that the child is `given` where it looks for them, by their numbers."""
-    if not given:
+    """Put the handles of the child into `startup`, by their numbers in the child."""
+    if not child_handles:
         return
     startup.dwFlags |= structs.STARTF_USESTDHANDLES
-    startup.hStdInput, startup.hStdOutput, startup.hStdError = (given[n] for n in range(3))
-    count = max(given) + 1
+    startup.hStdInput, startup.hStdOutput, startup.hStdError = (child_handles[n] for n in range(3))
+    count = max(child_handles) + 1
     if count <= 3:
         return
     # int count; unsigned char flags[count]; HANDLE handles[count]: without padding.
     flags = bytearray(count)
     values = bytearray(b"\xff" * _POINTER * count)
-    for number, handle in given.items():
+    for number, handle in child_handles.items():
         # The runtime takes the standard streams from above, in their usual modes. It has no
         # descriptors for events and their like; the child knows those by the manifest.
         if number > 2 and kinds[number] in _CRT_KINDS:

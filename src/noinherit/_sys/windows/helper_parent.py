@@ -101,15 +101,15 @@ class HelperParent:
         return state != structs.WAIT_OBJECT_0
 
     def has_ended(self) -> bool:
-        """Return whether somebody has ended it."""
+        """Return whether another process has ended it."""
         try:
-            self.take_back([self.give(self.process)])
+            self.close_copies([self.duplicate_into(self.process)])
         except OSError:
-            # A process takes no handles a little before it is seen to have ended.
+            # A dying process refuses handles shortly before it is signalled.
             return not self.is_alive(100)
         return False
 
-    def give(self, handle: int) -> int:
+    def duplicate_into(self, handle: int) -> int:
         """Return the value of an inheritable copy of `handle` in the helper."""
         copy = ctypes.c_void_p()
         k32.DuplicateHandle(
@@ -123,12 +123,12 @@ class HelperParent:
         )
         return copy.value or 0
 
-    def take_back(self, given: Iterable[int]) -> None:
+    def close_copies(self, copies: Iterable[int]) -> None:
         """Close copies in the helper; never raises, for by then the child has been started.
 
         A helper in which something would remain, such as the end of a pipe, is ended instead.
         """
-        for handle in given:
+        for handle in copies:
             copy = ctypes.c_void_p()
             try:
                 # Closing at the source is all that is wanted, but under Wine it fails without a
