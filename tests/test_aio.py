@@ -53,9 +53,9 @@ def test_a_wrong_request_is_refused(run: Run[Any]) -> None:
     with pytest.raises(exceptions.ClosedDescriptorError, match=r"fds\['a'\] = 987"):
         run(aio.spawn_with(CHEAP, fds={"a": 987}, stdin=PIPE, stdout=PIPE))
     with pytest.raises(exceptions.UnsupportedOptionError, match="text=True"):
-        run(aio.spawn_with(CHEAP, text=True))
+        run(aio.spawn_with(CHEAP, text=True))  # type: ignore[arg-type]  # checkers say it, too
     with pytest.raises(exceptions.UnsupportedOptionError, match="encoding='utf-8'"):
-        run(aio.spawn_with(CHEAP, encoding="utf-8"))
+        run(aio.spawn_with(CHEAP, encoding="utf-8"))  # type: ignore[arg-type]  # likewise
     with pytest.raises(FileNotFoundError, match="no-such-program"):
         run(aio.spawn_with(["no-such-program"], stdin=PIPE, stdout=PIPE))
 

@@ -165,4 +165,4 @@ class TestTheDescriptor:
 
     def test_is_of_no_use_to_run_with(self) -> None:
         with pytest.raises(exceptions.UnsupportedOptionError, match="lifeline"):
-            run_with(CHEAP, lifeline=True)
+            run_with(CHEAP, lifeline=True)  # type: ignore[call-overload]  # the same to checkers

@@ -62,8 +62,8 @@ class TestListenFds:
         env = {**os.environ, **stale}
         ways: list[dict[str, Any]] = [{}, {"env": env}, {"lifeline": True}]
         for how in ways:
-            options = {"stdout": subprocess.PIPE, "text": True, **how}
-            with spawn_with(args, fds={"a": fd, 4: fd}, listen_fds=iter(["a", 4]), **options) as it:
+            how |= {"stdout": subprocess.PIPE, "text": True, "listen_fds": iter(["a", 4])}
+            with spawn_with(args, fds={"a": fd, 4: fd}, **how) as it:
                 assert it.communicate() == ("True 2 a:unknown None\n", None)
                 assert it.args == args
 

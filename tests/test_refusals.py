@@ -98,7 +98,7 @@ def test_exec_where_there_is_none_names_the_way_out(created: list[str]) -> None:
 
 
 def test_aio_refuses_text_before_anything_is_created(created: list[str]) -> None:
-    coroutine = aio.spawn_with(CHEAP, text=True)
+    coroutine = aio.spawn_with(CHEAP, text=True)  # type: ignore[arg-type]  # the same to checkers
     with pytest.raises(exceptions.UnsupportedOptionError):
         coroutine.send(None)
     assert created == []

@@ -8,12 +8,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Protocol, TypeAlias
 
-    Key: TypeAlias = int | str
-
     class HasFileno(Protocol):
         """Any object that has a descriptor: a file, a socket, an end of a pipe."""
 
         def fileno(self) -> int: ...
+
+
+Key: TypeAlias = int | str
 
 
 class Entry:

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from ._entry import HasFileno, Key
     from ._sys.api import Held
 
-    Fds: TypeAlias = Mapping[Key, Any] | Mapping[int, Any] | Mapping[str, Any] | Iterable[Any]
+# Public, so it is there at run time, too; `object` because typing.Any would have to be imported.
+Fds: TypeAlias = (
+    Mapping[int | str, object] | Mapping[int, object] | Mapping[str, object] | Iterable[object]
+)
 
 # Keys for descriptors that noinherit adds itself. A request cannot contain them.
 LIFELINE: Key = ""

@@ -11,15 +11,13 @@ from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import Any, AnyStr, Literal, TypeAlias, overload
+    from collections.abc import Callable, Iterable
+    from typing import Any, AnyStr, Literal, Unpack, overload
 
     from . import _plan
     from ._entry import Key
     from ._lifeline import Lifeline
-
-    _Word: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes] | _plan.FdArg
-    Args: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Sequence[_Word]
+    from ._options import Args, Env, IdOptions, SpawnOptions, Stream, StrOrBytesPath
 
     class _Popen(subprocess.Popen[AnyStr]):
         # The hooks that Process calls or overrides; they are private, so typeshed omits them.
@@ -43,6 +41,188 @@ class Process(_Popen["AnyStr"]):
 
     _launch: Launch | None = None  # until __init__ runs; a subclass may bypass it
     _lifeline: Lifeline | None = None
+
+    if TYPE_CHECKING:  # as typeshed has Popen's
+
+        @overload  # encoding is a str
+        def __init__(
+            self: Process[str],
+            args: Args,
+            bufsize: int = ...,
+            executable: StrOrBytesPath | None = ...,
+            stdin: Stream = ...,
+            stdout: Stream = ...,
+            stderr: Stream = ...,
+            preexec_fn: Callable[[], object] | None = ...,
+            close_fds: bool = ...,
+            shell: bool = ...,
+            cwd: StrOrBytesPath | None = ...,
+            env: Env | None = ...,
+            universal_newlines: bool | None = ...,
+            startupinfo: Any = ...,
+            creationflags: int = ...,
+            restore_signals: bool = ...,
+            start_new_session: bool = ...,
+            pass_fds: Iterable[int] = ...,
+            *,
+            fds: _plan.Fds = ...,
+            lifeline: bool = ...,
+            listen_fds: Iterable[Key] = ...,
+            text: bool | None = ...,
+            encoding: str,
+            errors: str | None = ...,
+            **options: Unpack[IdOptions],
+        ) -> None: ...
+
+        @overload  # errors is a str
+        def __init__(
+            self: Process[str],
+            args: Args,
+            bufsize: int = ...,
+            executable: StrOrBytesPath | None = ...,
+            stdin: Stream = ...,
+            stdout: Stream = ...,
+            stderr: Stream = ...,
+            preexec_fn: Callable[[], object] | None = ...,
+            close_fds: bool = ...,
+            shell: bool = ...,
+            cwd: StrOrBytesPath | None = ...,
+            env: Env | None = ...,
+            universal_newlines: bool | None = ...,
+            startupinfo: Any = ...,
+            creationflags: int = ...,
+            restore_signals: bool = ...,
+            start_new_session: bool = ...,
+            pass_fds: Iterable[int] = ...,
+            *,
+            fds: _plan.Fds = ...,
+            lifeline: bool = ...,
+            listen_fds: Iterable[Key] = ...,
+            text: bool | None = ...,
+            encoding: str | None = ...,
+            errors: str,
+            **options: Unpack[IdOptions],
+        ) -> None: ...
+
+        @overload  # universal_newlines is True
+        def __init__(
+            self: Process[str],
+            args: Args,
+            bufsize: int = ...,
+            executable: StrOrBytesPath | None = ...,
+            stdin: Stream = ...,
+            stdout: Stream = ...,
+            stderr: Stream = ...,
+            preexec_fn: Callable[[], object] | None = ...,
+            close_fds: bool = ...,
+            shell: bool = ...,
+            cwd: StrOrBytesPath | None = ...,
+            env: Env | None = ...,
+            *,
+            universal_newlines: Literal[True],
+            startupinfo: Any = ...,
+            creationflags: int = ...,
+            restore_signals: bool = ...,
+            start_new_session: bool = ...,
+            pass_fds: Iterable[int] = ...,
+            fds: _plan.Fds = ...,
+            lifeline: bool = ...,
+            listen_fds: Iterable[Key] = ...,
+            text: bool | None = ...,
+            encoding: str | None = ...,
+            errors: str | None = ...,
+            **options: Unpack[IdOptions],
+        ) -> None: ...
+
+        @overload  # text is True
+        def __init__(
+            self: Process[str],
+            args: Args,
+            bufsize: int = ...,
+            executable: StrOrBytesPath | None = ...,
+            stdin: Stream = ...,
+            stdout: Stream = ...,
+            stderr: Stream = ...,
+            preexec_fn: Callable[[], object] | None = ...,
+            close_fds: bool = ...,
+            shell: bool = ...,
+            cwd: StrOrBytesPath | None = ...,
+            env: Env | None = ...,
+            universal_newlines: Literal[True] | None = ...,
+            startupinfo: Any = ...,
+            creationflags: int = ...,
+            restore_signals: bool = ...,
+            start_new_session: bool = ...,
+            pass_fds: Iterable[int] = ...,
+            *,
+            fds: _plan.Fds = ...,
+            lifeline: bool = ...,
+            listen_fds: Iterable[Key] = ...,
+            text: Literal[True],
+            encoding: str | None = ...,
+            errors: str | None = ...,
+            **options: Unpack[IdOptions],
+        ) -> None: ...
+
+        @overload  # bytes
+        def __init__(
+            self: Process[bytes],
+            args: Args,
+            bufsize: int = ...,
+            executable: StrOrBytesPath | None = ...,
+            stdin: Stream = ...,
+            stdout: Stream = ...,
+            stderr: Stream = ...,
+            preexec_fn: Callable[[], object] | None = ...,
+            close_fds: bool = ...,
+            shell: bool = ...,
+            cwd: StrOrBytesPath | None = ...,
+            env: Env | None = ...,
+            universal_newlines: Literal[False] | None = ...,
+            startupinfo: Any = ...,
+            creationflags: int = ...,
+            restore_signals: bool = ...,
+            start_new_session: bool = ...,
+            pass_fds: Iterable[int] = ...,
+            *,
+            fds: _plan.Fds = ...,
+            lifeline: bool = ...,
+            listen_fds: Iterable[Key] = ...,
+            text: Literal[False] | None = ...,
+            encoding: None = ...,
+            errors: None = ...,
+            **options: Unpack[IdOptions],
+        ) -> None: ...
+
+        @overload  # any of them
+        def __init__(
+            self: Process[Any],
+            args: Args,
+            bufsize: int = ...,
+            executable: StrOrBytesPath | None = ...,
+            stdin: Stream = ...,
+            stdout: Stream = ...,
+            stderr: Stream = ...,
+            preexec_fn: Callable[[], object] | None = ...,
+            close_fds: bool = ...,
+            shell: bool = ...,
+            cwd: StrOrBytesPath | None = ...,
+            env: Env | None = ...,
+            universal_newlines: bool | None = ...,
+            startupinfo: Any = ...,
+            creationflags: int = ...,
+            restore_signals: bool = ...,
+            start_new_session: bool = ...,
+            pass_fds: Iterable[int] = ...,
+            *,
+            fds: _plan.Fds = ...,
+            lifeline: bool = ...,
+            listen_fds: Iterable[Key] = ...,
+            text: bool | None = ...,
+            encoding: str | None = ...,
+            errors: str | None = ...,
+            **options: Unpack[IdOptions],
+        ) -> None: ...
 
     def __init__(
         self,
@@ -190,32 +370,82 @@ class Process(_Popen["AnyStr"]):
 
 if TYPE_CHECKING:
 
-    @overload
+    @overload  # encoding is a str
+    def spawn_with(
+        args: Args,
+        *,
+        fds: _plan.Fds = ...,
+        text: bool | None = ...,
+        universal_newlines: bool | None = ...,
+        encoding: str,
+        errors: str | None = ...,
+        **popen_options: Unpack[SpawnOptions],
+    ) -> Process[str]: ...
+    @overload  # errors is a str
+    def spawn_with(
+        args: Args,
+        *,
+        fds: _plan.Fds = ...,
+        text: bool | None = ...,
+        universal_newlines: bool | None = ...,
+        encoding: str | None = ...,
+        errors: str,
+        **popen_options: Unpack[SpawnOptions],
+    ) -> Process[str]: ...
+    @overload  # universal_newlines is True
+    def spawn_with(
+        args: Args,
+        *,
+        fds: _plan.Fds = ...,
+        text: bool | None = ...,
+        universal_newlines: Literal[True],
+        encoding: str | None = ...,
+        errors: str | None = ...,
+        **popen_options: Unpack[SpawnOptions],
+    ) -> Process[str]: ...
+    @overload  # text is True
     def spawn_with(
         args: Args,
         *,
         fds: _plan.Fds = ...,
         text: Literal[True],
-        **popen_options: Any,
+        universal_newlines: Literal[True] | None = ...,
+        encoding: str | None = ...,
+        errors: str | None = ...,
+        **popen_options: Unpack[SpawnOptions],
     ) -> Process[str]: ...
-    @overload
+    @overload  # bytes
     def spawn_with(
         args: Args,
         *,
         fds: _plan.Fds = ...,
-        encoding: str,
-        **popen_options: Any,
-    ) -> Process[str]: ...
-    @overload
-    def spawn_with(
-        args: Args,
-        *,
-        fds: _plan.Fds = ...,
-        **popen_options: Any,
+        text: Literal[False] | None = ...,
+        universal_newlines: Literal[False] | None = ...,
+        encoding: None = ...,
+        errors: None = ...,
+        **popen_options: Unpack[SpawnOptions],
     ) -> Process[bytes]: ...
+    @overload  # any of them
+    def spawn_with(
+        args: Args,
+        *,
+        fds: _plan.Fds = ...,
+        text: bool | None = ...,
+        universal_newlines: bool | None = ...,
+        encoding: str | None = ...,
+        errors: str | None = ...,
+        **popen_options: Unpack[SpawnOptions],
+    ) -> Process[str] | Process[bytes]: ...
 
 
-def spawn_with(args: Args, *, fds: _plan.Fds = (), **popen_options: Any) -> Process[Any]:
+def spawn_with(
+    args: Args,
+    *,
+    fds: _plan.Fds = (),
+    lifeline: bool = False,
+    listen_fds: Iterable[Key] = (),
+    **popen_options: Any,
+) -> Process[Any]:
     """Start `args` as a child that holds exactly the standard streams and `fds`.
 
     `fds` is a mapping or an iterable. A key that is an `int` is the number in the child; a `str`
@@ -244,4 +474,4 @@ def spawn_with(args: Args, *, fds: _plan.Fds = (), **popen_options: Any) -> Proc
     """
     if not popen_options.get("close_fds", True):
         raise UnsupportedOptionError("close_fds", "False", "spawn_with gives an exact table")
-    return Process(args, fds=fds, **popen_options)
+    return Process(args, fds=fds, lifeline=lifeline, listen_fds=listen_fds, **popen_options)

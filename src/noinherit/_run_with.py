@@ -10,15 +10,62 @@ from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Literal, overload
+    from typing import Any, Literal, Unpack, overload
+
+    from _typeshed import ReadableBuffer
 
     from . import _plan
-    from ._process import Args
+    from ._options import Args, RunOptions
 
 
 if TYPE_CHECKING:
 
-    @overload
+    @overload  # encoding is a str
+    def run_with(
+        args: Args,
+        *,
+        fds: _plan.Fds = ...,
+        input: str | None = ...,
+        capture_output: bool = ...,
+        timeout: float | None = ...,
+        check: bool = ...,
+        text: bool | None = ...,
+        universal_newlines: bool | None = ...,
+        encoding: str,
+        errors: str | None = ...,
+        **popen_options: Unpack[RunOptions],
+    ) -> subprocess.CompletedProcess[str]: ...
+    @overload  # errors is a str
+    def run_with(
+        args: Args,
+        *,
+        fds: _plan.Fds = ...,
+        input: str | None = ...,
+        capture_output: bool = ...,
+        timeout: float | None = ...,
+        check: bool = ...,
+        text: bool | None = ...,
+        universal_newlines: bool | None = ...,
+        encoding: str | None = ...,
+        errors: str,
+        **popen_options: Unpack[RunOptions],
+    ) -> subprocess.CompletedProcess[str]: ...
+    @overload  # universal_newlines is True
+    def run_with(
+        args: Args,
+        *,
+        fds: _plan.Fds = ...,
+        input: str | None = ...,
+        capture_output: bool = ...,
+        timeout: float | None = ...,
+        check: bool = ...,
+        text: bool | None = ...,
+        universal_newlines: Literal[True],
+        encoding: str | None = ...,
+        errors: str | None = ...,
+        **popen_options: Unpack[RunOptions],
+    ) -> subprocess.CompletedProcess[str]: ...
+    @overload  # text is True
     def run_with(
         args: Args,
         *,
@@ -28,31 +75,41 @@ if TYPE_CHECKING:
         timeout: float | None = ...,
         check: bool = ...,
         text: Literal[True],
-        **popen_options: Any,
+        universal_newlines: Literal[True] | None = ...,
+        encoding: str | None = ...,
+        errors: str | None = ...,
+        **popen_options: Unpack[RunOptions],
     ) -> subprocess.CompletedProcess[str]: ...
-    @overload
+    @overload  # bytes
     def run_with(
         args: Args,
         *,
         fds: _plan.Fds = ...,
-        input: str | None = ...,
+        input: ReadableBuffer | None = ...,
         capture_output: bool = ...,
         timeout: float | None = ...,
         check: bool = ...,
-        encoding: str,
-        **popen_options: Any,
-    ) -> subprocess.CompletedProcess[str]: ...
-    @overload
-    def run_with(
-        args: Args,
-        *,
-        fds: _plan.Fds = ...,
-        input: bytes | None = ...,
-        capture_output: bool = ...,
-        timeout: float | None = ...,
-        check: bool = ...,
-        **popen_options: Any,
+        text: Literal[False] | None = ...,
+        universal_newlines: Literal[False] | None = ...,
+        encoding: None = ...,
+        errors: None = ...,
+        **popen_options: Unpack[RunOptions],
     ) -> subprocess.CompletedProcess[bytes]: ...
+    @overload  # any of them
+    def run_with(
+        args: Args,
+        *,
+        fds: _plan.Fds = ...,
+        input: ReadableBuffer | str | None = ...,
+        capture_output: bool = ...,
+        timeout: float | None = ...,
+        check: bool = ...,
+        text: bool | None = ...,
+        universal_newlines: bool | None = ...,
+        encoding: str | None = ...,
+        errors: str | None = ...,
+        **popen_options: Unpack[RunOptions],
+    ) -> subprocess.CompletedProcess[str] | subprocess.CompletedProcess[bytes]: ...
 
 
 def run_with(

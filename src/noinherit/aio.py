@@ -14,10 +14,11 @@ from .exceptions import UnsupportedOptionError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from typing import Any, Self
+    from typing import Any, Literal, Self, Unpack
 
     from . import _plan
     from ._channel import Channel
+    from ._options import Args, SpawnOptions
 
 __all__ = ["Process", "open_channel", "spawn_with"]
 
@@ -220,8 +221,17 @@ async def _turn() -> AsyncIterator[None]:
             _turns[loop] = lock, wanted - 1
 
 
+if TYPE_CHECKING:
+
+    class _Options(SpawnOptions, total=False):
+        text: Literal[False] | None
+        universal_newlines: Literal[False] | None
+        encoding: None
+        errors: None
+
+
 async def spawn_with(
-    args: _process.Args, *, fds: _plan.Fds = (), limit: int = _LIMIT, **popen_options: Any
+    args: Args, *, fds: _plan.Fds = (), limit: int = _LIMIT, **popen_options: Unpack[_Options]
 ) -> Process:
     """Start `args` as a child that holds exactly the standard streams and `fds`.
 
@@ -232,18 +242,19 @@ async def spawn_with(
     The event loop waits while the system starts the child, but does other things before the next
     one, however many are asked for at once. Cancelled, it kills the child.
     """
+    options: dict[str, Any] = {**popen_options}
     for name in _TEXT:
-        if value := popen_options.get(name):
+        if value := options.get(name):
             raise UnsupportedOptionError(name, repr(value), "the streams here are bytes")
     async with _turn():
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as undo:
             pipes: dict[str, Any] = {}
             undo.callback(lambda: [pipe.close() for pipe in pipes.values()])
             for name in _STREAMS:
-                if popen_options.get(name) == subprocess.PIPE:
+                if options.get(name) == subprocess.PIPE:
                     pipes[name], their_end = _sys.loops.pipe(to_child=name == "stdin")
-                    popen_options[name] = theirs.enter_context(their_end)
-            popen = _process.spawn_with(args, fds=fds, **popen_options)
+                    options[name] = theirs.enter_context(their_end)
+            popen = _process.spawn_with(args, fds=fds, **options)
             theirs.close()
             if popen._lifeline is not None:  # noqa: SLF001 -- the two are one
                 undo.callback(popen._lifeline.close)  # noqa: SLF001 -- likewise

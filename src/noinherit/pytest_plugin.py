@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ._probe_child import ProbedChild
 from ._probe_child import probe_child as _probe_child
 from ._trace import described, exposed, shown, trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Hashable, Iterable
 
-    from ._probe_child import ProbedChild
     from ._trace import Place
+
+__all__ = ["NoinheritWarning", "ProbedChild", "probe_child"]
 
 _MODES = ("off", "warn", "error")
 

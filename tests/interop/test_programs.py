@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from noinherit import fd_arg, run_with, spawn_with
+from noinherit import FdArg, fd_arg, run_with, spawn_with
 
 HELLO = b"hello from the child"
 SECRET = "correct horse battery staple"
@@ -236,7 +236,7 @@ def test_gpg(program: str, tmp_path: Path) -> None:
 @pytest.mark.program("git", "where to write: `GIT_TRACE=N`")
 def test_git(program: str, tmp_path: Path) -> None:
     with (tmp_path / "trace").open("w+") as trace:
-        environ = {**os.environ, "GIT_TRACE": fd_arg(6)}
+        environ: dict[str, str | FdArg] = {**os.environ, "GIT_TRACE": fd_arg(6)}
         done = run_with([program, "version"], fds={6: trace}, env=environ, capture_output=True)
         assert done.stderr == b""
         trace.seek(0)

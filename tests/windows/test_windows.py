@@ -239,7 +239,8 @@ class TestOptions:
             assert done.stdout.strip() == expected
         bare = run_with([sys.executable, "-c", script], env={}, stdout=subprocess.PIPE)
         assert bare.stdout.strip() in (b"[]", b""), "as far as Python starts without any"
-        for wrong in ({"": "x"}, {"a=b": "x"}, {"a": 1}, {"a\0": "x"}):
+        refused: list[dict[str, Any]] = [{"": "x"}, {"a=b": "x"}, {"a": 1}, {"a\0": "x"}]
+        for wrong in refused:
             with pytest.raises((ValueError, TypeError)):
                 spawn_with(NOTHING, env=wrong)
 

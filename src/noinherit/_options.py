@@ -1,0 +1,68 @@
+"""The options that start a child, for type checkers and editors; nothing imports this at run time.
+
+The options that decide between text and bytes (`text`, `universal_newlines`, `encoding`, `errors`)
+stand in the overloads of each function: the result's type depends on them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import IO, Any, Literal, TypeAlias
+
+    from ._entry import HasFileno, Key
+    from ._plan import FdArg
+
+    StrOrBytesPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+    Word: TypeAlias = StrOrBytesPath | FdArg
+    Args: TypeAlias = StrOrBytesPath | Sequence[Word]
+    # Names are str or bytes. With a union of mappings mypy refuses {**os.environ, "N": fd_arg(6)}.
+    Env: TypeAlias = Mapping[Any, Word]
+    Stream: TypeAlias = int | IO[Any] | HasFileno | None
+
+
+class IdOptions(TypedDict, total=False):
+    """The options that `subprocess.Popen` takes by keyword only."""
+
+    user: str | int | None
+    group: str | int | None
+    extra_groups: Iterable[str | int] | None
+    umask: int
+    pipesize: int
+    process_group: int | None
+
+
+class CommonOptions(IdOptions, total=False):
+    """The options that `spawn_with`, `run_with` and `aio.spawn_with` have in common."""
+
+    bufsize: int
+    executable: StrOrBytesPath | None
+    stdin: Stream
+    stdout: Stream
+    stderr: Stream
+    preexec_fn: Callable[[], object] | None
+    close_fds: Literal[True]  # False is refused
+    shell: bool
+    cwd: StrOrBytesPath | None
+    env: Env | None
+    startupinfo: Any
+    creationflags: int
+    restore_signals: bool
+    start_new_session: bool
+    pass_fds: Iterable[int]
+    listen_fds: Iterable[Key]
+
+
+class SpawnOptions(CommonOptions, total=False):
+    """The options of `spawn_with` and `aio.spawn_with`."""
+
+    lifeline: bool
+
+
+class RunOptions(CommonOptions, total=False):
+    """The options of `run_with`, which returns no process that could wait on a lifeline."""
+
+    lifeline: Literal[False]
