@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from noinherit import Process, _sys, aio, exceptions, fd_arg, spawn_with
-from noinherit._exec_with import exec_with
+from noinherit import Process, _sys, aio, exceptions, exec_with, fd_arg, spawn_with
 from probe import held
 from support import CHEAP
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ._audit import audit
     from ._channel import Channel, socketpair
     from ._descriptor import Descriptor, SocketFacts
+    from ._exec_with import exec_with
     from ._install import install, uninstall
     from ._jobserver import jobserver_fds
     from ._trace import Leak, Place, Trace, trace
@@ -49,6 +50,7 @@ __all__ = [
     "aio",
     "audit",
     "exceptions",
+    "exec_with",
     "fd_arg",
     "get_noinherit",
     "inherited",
@@ -74,6 +76,7 @@ _LATER = {
     "Trace": "_trace",
     "aio": "aio",
     "audit": "_audit",
+    "exec_with": "_exec_with",
     "install": "_install",
     "jobserver_fds": "_jobserver",
     "socketpair": "_channel",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from ._entry import Key
-    from ._process import Args
+    from ._options import Args
 
 
 def exec_with(

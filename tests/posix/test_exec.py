@@ -22,7 +22,7 @@ PRELUDE = """
 import json, os, signal, socket, sys
 sys.path.insert(0, sys.argv[1])
 import noinherit, probe
-from noinherit._exec_with import exec_with
+from noinherit import exec_with
 from support import PROBE
 def state():
     fds = {n: (who, os.get_inheritable(n)) for n, who in probe.held().items()}
@@ -110,7 +110,7 @@ def test_a_server_executes_itself_again_and_again(tmp_path: Path) -> None:
     script = (
         "import socket, sys\n"
         "import noinherit\n"
-        "from noinherit._exec_with import exec_with\n"
+        "from noinherit import exec_with\n"
         "left = int(sys.argv[1])\n"
         "fds = noinherit.inherited()\n"
         "listener = fds['http'].socket() if fds else socket.create_server(('127.0.0.1', 0))\n"
@@ -129,7 +129,7 @@ def test_a_server_executes_itself_again_and_again(tmp_path: Path) -> None:
 def test_what_was_inherited_is_a_value(tmp_path: Path) -> None:
     script = (
         "import noinherit, sys\n"
-        "from noinherit._exec_with import exec_with\n"
+        "from noinherit import exec_with\n"
         "exec_with(['cat', noinherit.fd_arg('f', '/dev/fd/{}')], fds=dict(noinherit.inherited()))\n"
     )
     path = tmp_path / "file"
