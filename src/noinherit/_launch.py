@@ -199,6 +199,9 @@ class Start:
         """Whether Popen's own engine must start this child."""
         return self.engine is None or self.engine.by_popen or not (self.close_fds or self.held)
 
+    def _is_for_popen(self) -> bool:
+        return self.engine is not None and self.engine.by_popen
+
     def resolve_command(self) -> Command:
         """Return the arguments, the environment, and the variables to add to it.
 
@@ -236,7 +239,8 @@ class Start:
             if preexec_fn is None:
                 # The trampoline changes the ids: the new user may have no access to this Python.
                 ids = (None, None, None)
-        elif added or (env is None and self.engine is not None and self.engine.by_popen):
+        elif added or (env is None and preexec_fn is None and self._is_for_popen()):
+            # With a preexec_fn, env stays None: the program gets what it puts into the environment.
             env = encoded_environment(env, added)
         if trampoline is None and any(each.is_moved for each in self.held):
             preexec_fn = _sys.backend.renumber_before(preexec_fn, self.held)
