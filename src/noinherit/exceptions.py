@@ -170,9 +170,7 @@ class UnsupportedPlatformError(NoinheritError):
         super().__init__(platform)
 
     def __str__(self) -> str:
-        return (
-            f"noinherit does not support this operating system: sys.platform is {self.platform!r}"
-        )
+        return f"noinherit does not support this operating system: {self.platform!r}"
 
 
 class AuditUnsupportedError(NoinheritError):

@@ -31,7 +31,7 @@ class flock(ctypes.Structure):
 
 def wait_for_exit(pid, timeout): return None
 def name_of(number): return ""
-def audit_other(pid): raise NotImplementedError
+def audit_other(pid): return []
 def exit_event(pid): return None
 def set_noinherit_range(first, last): return False
 """
@@ -87,7 +87,7 @@ def test_an_unknown_system_is_refused_by_its_name(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", REFUSED, name], capture_output=True, text=True, check=False
     )
-    message = f"noinherit does not support this operating system: sys.platform is {name!r}"
+    message = f"noinherit does not support this operating system: {name!r}"
     assert done.stdout.splitlines() == [message] * 7
     assert done.stderr.splitlines()[-1] == f"noinherit: error: {message}"
     assert done.returncode == 2

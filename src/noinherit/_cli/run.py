@@ -141,9 +141,9 @@ def main(options: Any) -> int:
 
 @contextlib.contextmanager
 def _forwarded() -> Iterator[Callable[[Callable[[int], None]], None]]:
-    """Have signals not end this process, but go to whoever is named by the function yielded.
+    """Forward signals to the receiver that the yielded function names, instead of dying of them.
 
-    Those that come before are kept until then. What was ignored stays ignored.
+    Signals that arrive before a receiver is named are kept for it. Ignored signals stay ignored.
     """
     signals = _sys.signals
     early: list[int] = []

@@ -47,7 +47,7 @@ def become(
             undo.callback(os.close, before)
             os.chdir(cwd)
             undo.callback(os.fchdir, before)
-        set_noinherit_all(table)  # what other threads have opened meanwhile
+        set_noinherit_all(table)  # another thread may have opened a descriptor since the loop
         try:
             os.execvpe(program, args, env)  # noqa: S606 -- the caller asked for no shell
         except OSError as error:

@@ -103,7 +103,7 @@ class Trampoline:
         self._program: Any = None
         reading, writing = os.pipe()
         self._report = open(reading, "rb", 0)  # noqa: SIM115 -- close() closes it, and it has no path
-        self.theirs = open(writing, "wb", 0)  # noqa: SIM115 -- likewise
+        self.theirs = open(writing, "wb", 0)  # noqa: SIM115 -- close() closes it, and it has no path
 
     def close(self) -> None:
         """Close both ends."""

@@ -199,7 +199,7 @@ def renumber_before(preexec_fn: Any, held: Sequence[Held]) -> NoReturn:
 
 
 def Trampoline(variables: Mapping[str, str]) -> NoReturn:  # noqa: N802 -- a class elsewhere
-    """Raise: numbers are given by CreateProcess, and nobody announces by systemd's protocol."""
+    """Raise: CreateProcess gives the numbers, and Windows programs do not read LISTEN_FDS."""
     raise AssertionError("unreachable")
 
 

@@ -221,7 +221,7 @@ def _environment_block(
     env: Mapping[Any, Any] | None, added: Mapping[str, str]
 ) -> ctypes.Array[ctypes.c_char]:
     # Not by dict(env), which would overlook the keys() of a dict's subclass.
-    copied = None if env is None else {name: env[name] for name in env.keys()}  # noqa: SIM118
+    copied = None if env is None else {name: env[name] for name in env.keys()}  # noqa: SIM118 -- see above
     variables = _own_environment() if copied is None else copied
     variables.update(added)
     lines = {}
