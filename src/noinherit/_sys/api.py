@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Held:
-    """A descriptor to pass on, held through a private copy that nobody else can close.
+    """A descriptor to pass on, held through a private copy that no other code can close.
 
     If the descriptor cannot be copied safely, `copy` is the original.
     """

@@ -280,7 +280,7 @@ def _start(
                 }
                 return create_with(child_handles, attributes)
         except OSError:
-            # The helper was killed meanwhile. Retry with a new one, a limited number of times.
+            # Another process killed the helper. Retry with a new one, a limited number of times.
             if not helper.has_ended() or attempt == _HELPERS_TRIED:
                 raise
     raise AssertionError("unreachable")
