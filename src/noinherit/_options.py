@@ -24,19 +24,8 @@ if TYPE_CHECKING:
     Stream: TypeAlias = int | IO[Any] | HasFileno | None
 
 
-class IdOptions(TypedDict, total=False):
-    """The options that `subprocess.Popen` takes by keyword only."""
-
-    user: str | int | None
-    group: str | int | None
-    extra_groups: Iterable[str | int] | None
-    umask: int
-    pipesize: int
-    process_group: int | None
-
-
-class CommonOptions(IdOptions, total=False):
-    """The options that `spawn_with`, `run_with` and `aio.spawn_with` have in common."""
+class CommonOptions(TypedDict, total=False):
+    """The options that `Process`, `spawn_with`, `run_with` and `aio.spawn_with` have in common."""
 
     bufsize: int
     executable: StrOrBytesPath | None
@@ -44,7 +33,6 @@ class CommonOptions(IdOptions, total=False):
     stdout: Stream
     stderr: Stream
     preexec_fn: Callable[[], object] | None
-    close_fds: Literal[True]  # False is refused
     shell: bool
     cwd: StrOrBytesPath | None
     env: Env | None
@@ -53,16 +41,31 @@ class CommonOptions(IdOptions, total=False):
     restore_signals: bool
     start_new_session: bool
     pass_fds: Iterable[int]
+    user: str | int | None
+    group: str | int | None
+    extra_groups: Iterable[str | int] | None
+    umask: int
+    pipesize: int
+    process_group: int | None
     listen_fds: Iterable[Key]
+
+
+class ProcessOptions(CommonOptions, total=False):
+    """The options of `Process`."""
+
+    close_fds: bool
+    lifeline: bool
 
 
 class SpawnOptions(CommonOptions, total=False):
     """The options of `spawn_with` and `aio.spawn_with`."""
 
+    close_fds: Literal[True]  # False is refused
     lifeline: bool
 
 
 class RunOptions(CommonOptions, total=False):
     """The options of `run_with`, which returns no process that could wait on a lifeline."""
 
+    close_fds: Literal[True]
     lifeline: Literal[False]

@@ -11,13 +11,13 @@ from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from typing import Any, AnyStr, Literal, Unpack, overload
 
     from . import _plan
     from ._entry import Key
     from ._lifeline import Lifeline
-    from ._options import Args, Env, IdOptions, SpawnOptions, Stream, StrOrBytesPath
+    from ._options import Args, ProcessOptions, SpawnOptions
 
     class _Popen(subprocess.Popen[AnyStr]):
         # The hooks that Process calls or overrides; they are private, so typeshed omits them.
@@ -42,189 +42,89 @@ class Process(_Popen["AnyStr"]):
     _launch: Launch | None = None  # until __init__ runs; a subclass may bypass it
     _lifeline: Lifeline | None = None
 
-    if TYPE_CHECKING:  # as typeshed has Popen's
+    if TYPE_CHECKING:
+        # `text` and the three after it decide the type, as in typeshed's Popen. `positional` are
+        # Popen's parameters in its order; their types are not checked.
 
         @overload  # encoding is a str
         def __init__(
             self: Process[str],
             args: Args,
-            bufsize: int = ...,
-            executable: StrOrBytesPath | None = ...,
-            stdin: Stream = ...,
-            stdout: Stream = ...,
-            stderr: Stream = ...,
-            preexec_fn: Callable[[], object] | None = ...,
-            close_fds: bool = ...,
-            shell: bool = ...,
-            cwd: StrOrBytesPath | None = ...,
-            env: Env | None = ...,
-            universal_newlines: bool | None = ...,
-            startupinfo: Any = ...,
-            creationflags: int = ...,
-            restore_signals: bool = ...,
-            start_new_session: bool = ...,
-            pass_fds: Iterable[int] = ...,
-            *,
+            *positional: Any,
             fds: _plan.Fds = ...,
-            lifeline: bool = ...,
-            listen_fds: Iterable[Key] = ...,
             text: bool | None = ...,
+            universal_newlines: bool | None = ...,
             encoding: str,
             errors: str | None = ...,
-            **options: Unpack[IdOptions],
+            **options: Unpack[ProcessOptions],
         ) -> None: ...
 
         @overload  # errors is a str
         def __init__(
             self: Process[str],
             args: Args,
-            bufsize: int = ...,
-            executable: StrOrBytesPath | None = ...,
-            stdin: Stream = ...,
-            stdout: Stream = ...,
-            stderr: Stream = ...,
-            preexec_fn: Callable[[], object] | None = ...,
-            close_fds: bool = ...,
-            shell: bool = ...,
-            cwd: StrOrBytesPath | None = ...,
-            env: Env | None = ...,
-            universal_newlines: bool | None = ...,
-            startupinfo: Any = ...,
-            creationflags: int = ...,
-            restore_signals: bool = ...,
-            start_new_session: bool = ...,
-            pass_fds: Iterable[int] = ...,
-            *,
+            *positional: Any,
             fds: _plan.Fds = ...,
-            lifeline: bool = ...,
-            listen_fds: Iterable[Key] = ...,
             text: bool | None = ...,
+            universal_newlines: bool | None = ...,
             encoding: str | None = ...,
             errors: str,
-            **options: Unpack[IdOptions],
+            **options: Unpack[ProcessOptions],
         ) -> None: ...
 
         @overload  # universal_newlines is True
         def __init__(
             self: Process[str],
             args: Args,
-            bufsize: int = ...,
-            executable: StrOrBytesPath | None = ...,
-            stdin: Stream = ...,
-            stdout: Stream = ...,
-            stderr: Stream = ...,
-            preexec_fn: Callable[[], object] | None = ...,
-            close_fds: bool = ...,
-            shell: bool = ...,
-            cwd: StrOrBytesPath | None = ...,
-            env: Env | None = ...,
-            *,
-            universal_newlines: Literal[True],
-            startupinfo: Any = ...,
-            creationflags: int = ...,
-            restore_signals: bool = ...,
-            start_new_session: bool = ...,
-            pass_fds: Iterable[int] = ...,
+            *positional: Any,
             fds: _plan.Fds = ...,
-            lifeline: bool = ...,
-            listen_fds: Iterable[Key] = ...,
             text: bool | None = ...,
+            universal_newlines: Literal[True],
             encoding: str | None = ...,
             errors: str | None = ...,
-            **options: Unpack[IdOptions],
+            **options: Unpack[ProcessOptions],
         ) -> None: ...
 
         @overload  # text is True
         def __init__(
             self: Process[str],
             args: Args,
-            bufsize: int = ...,
-            executable: StrOrBytesPath | None = ...,
-            stdin: Stream = ...,
-            stdout: Stream = ...,
-            stderr: Stream = ...,
-            preexec_fn: Callable[[], object] | None = ...,
-            close_fds: bool = ...,
-            shell: bool = ...,
-            cwd: StrOrBytesPath | None = ...,
-            env: Env | None = ...,
-            universal_newlines: Literal[True] | None = ...,
-            startupinfo: Any = ...,
-            creationflags: int = ...,
-            restore_signals: bool = ...,
-            start_new_session: bool = ...,
-            pass_fds: Iterable[int] = ...,
-            *,
+            *positional: Any,
             fds: _plan.Fds = ...,
-            lifeline: bool = ...,
-            listen_fds: Iterable[Key] = ...,
             text: Literal[True],
+            universal_newlines: Literal[True] | None = ...,
             encoding: str | None = ...,
             errors: str | None = ...,
-            **options: Unpack[IdOptions],
+            **options: Unpack[ProcessOptions],
         ) -> None: ...
 
         @overload  # bytes
         def __init__(
             self: Process[bytes],
             args: Args,
-            bufsize: int = ...,
-            executable: StrOrBytesPath | None = ...,
-            stdin: Stream = ...,
-            stdout: Stream = ...,
-            stderr: Stream = ...,
-            preexec_fn: Callable[[], object] | None = ...,
-            close_fds: bool = ...,
-            shell: bool = ...,
-            cwd: StrOrBytesPath | None = ...,
-            env: Env | None = ...,
-            universal_newlines: Literal[False] | None = ...,
-            startupinfo: Any = ...,
-            creationflags: int = ...,
-            restore_signals: bool = ...,
-            start_new_session: bool = ...,
-            pass_fds: Iterable[int] = ...,
-            *,
+            *positional: Any,
             fds: _plan.Fds = ...,
-            lifeline: bool = ...,
-            listen_fds: Iterable[Key] = ...,
             text: Literal[False] | None = ...,
+            universal_newlines: Literal[False] | None = ...,
             encoding: None = ...,
             errors: None = ...,
-            **options: Unpack[IdOptions],
+            **options: Unpack[ProcessOptions],
         ) -> None: ...
 
         @overload  # any of them
         def __init__(
             self: Process[Any],
             args: Args,
-            bufsize: int = ...,
-            executable: StrOrBytesPath | None = ...,
-            stdin: Stream = ...,
-            stdout: Stream = ...,
-            stderr: Stream = ...,
-            preexec_fn: Callable[[], object] | None = ...,
-            close_fds: bool = ...,
-            shell: bool = ...,
-            cwd: StrOrBytesPath | None = ...,
-            env: Env | None = ...,
-            universal_newlines: bool | None = ...,
-            startupinfo: Any = ...,
-            creationflags: int = ...,
-            restore_signals: bool = ...,
-            start_new_session: bool = ...,
-            pass_fds: Iterable[int] = ...,
-            *,
+            *positional: Any,
             fds: _plan.Fds = ...,
-            lifeline: bool = ...,
-            listen_fds: Iterable[Key] = ...,
             text: bool | None = ...,
+            universal_newlines: bool | None = ...,
             encoding: str | None = ...,
             errors: str | None = ...,
-            **options: Unpack[IdOptions],
+            **options: Unpack[ProcessOptions],
         ) -> None: ...
 
-    def __init__(
+    def __init__(  # type: ignore[misc]  # these are the overloads' `positional`
         self,
         args: Args,
         bufsize: int = -1,
