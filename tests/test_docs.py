@@ -16,6 +16,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -177,6 +178,20 @@ def test_nothing_is_left_out_in_silence(page: Path) -> None:
             assert used, f"{block}: no block uses {block.name}"
     # Every fence was understood.
     assert "```" not in BLOCK.sub("", page.read_text(encoding="utf-8"))
+
+
+def test_the_readme_is_short() -> None:
+    assert len((TREE / "README.md").read_text("utf-8").splitlines()) < 90
+
+
+def test_readme_and_change_log_have_the_version_of_the_package() -> None:
+    version = tomllib.loads((TREE / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    newest = re.search(
+        r"^## (\S+?)(?:,.*)?$", (TREE / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert newest is not None
+    assert newest[1] == version
+    assert f"version {version}" in (TREE / "README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("page", ["SECURITY.md", "docs/platforms.md"])
