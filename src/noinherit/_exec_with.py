@@ -6,6 +6,7 @@ import os
 
 from . import _handoff, _plan, _sys
 from ._entry import shown
+from ._sys import forks
 from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
@@ -61,15 +62,16 @@ def exec_with(
         added = {**variables(listen_fds, entries), "LISTEN_PID": str(os.getpid())}
     _plan.check_references(words, env, entries, backend.has_number)
     copies: list[int] = []
-    try:
-        held = backend.hold(entries, copies, in_place=False)
-        by_key = {each.key: each for each in held}
-        if env is not None:
-            env = {name: _plan.resolve(env[name], by_key) for name in env.keys()}  # noqa: SIM118 -- it is what dict() asks of a mapping
-        if held:
-            added[_handoff.VARIABLE] = _handoff.encode(held)
-        words = _plan.resolve_args(words, by_key)
-        program = words[0] if executable is None else executable
-        backend.become(program, words, backend.encoded_environment(env, added), cwd, held)
-    finally:
-        backend.release(copies)
+    with forks.held_off:  # a process forked by another thread must not receive the copies
+        try:
+            held = backend.hold(entries, copies, in_place=False)
+            by_key = {each.key: each for each in held}
+            if env is not None:
+                env = {name: _plan.resolve(env[name], by_key) for name in env.keys()}  # noqa: SIM118 -- it is what dict() asks of a mapping
+            if held:
+                added[_handoff.VARIABLE] = _handoff.encode(held)
+            words = _plan.resolve_args(words, by_key)
+            program = words[0] if executable is None else executable
+            backend.become(program, words, backend.encoded_environment(env, added), cwd, held)
+        finally:
+            backend.release(copies)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 
 from . import _handoff, _plan, _sys
 from ._entry import descriptor
+from ._sys import forks
 from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
@@ -29,6 +31,8 @@ class Launch:
 
     lifeline: Lifeline | None = None
     trampoline: Trampoline | None = None
+    # The thread that is starting the child.
+    _thread = 0
 
     def __init__(
         self,
@@ -74,17 +78,22 @@ class Launch:
         # made in place.
         in_place = self.engine.by_popen and not self._announced
         held: list[Held] = []
+        if self._entries or self._wants_lifeline:
+            self._thread = threading.get_ident()
+            forks.register(self)
         # First, because hold() raises for a closed descriptor and nothing else is open yet.
         if self._entries:
             held = _sys.backend.hold(self._entries, self._copies, in_place=in_place)
         if self._wants_lifeline:
             from ._lifeline import Lifeline  # noqa: PLC0415 -- rarely needed, as _listen
 
-            self.lifeline = Lifeline()
+            with forks.held_off:
+                self.lifeline = Lifeline()
             held += self._hold_end(_plan.LIFELINE, self.lifeline.theirs, held, in_place=in_place)
         moved = self.engine.by_popen and any(each.is_moved for each in held)
         if self._announced or (moved and not self._has_preexec_fn):
-            self.trampoline = _sys.backend.Trampoline(self._announced)
+            with forks.held_off:
+                self.trampoline = _sys.backend.Trampoline(self._announced)
             held += self._hold_end(_plan.REPORT, self.trampoline.theirs, held, in_place=True)
         self.held = held
 
@@ -98,18 +107,30 @@ class Launch:
     def close(self) -> None:
         """Close the copies and the child's ends. This process's end of the lifeline stays open."""
         self.held = ()
-        _sys.backend.release(self._copies)
-        for owner in (self.lifeline, self.trampoline):
-            if owner is not None:
-                owner.theirs.close()
+        with forks.held_off:
+            _sys.backend.release(self._copies)
+            for owner in (self.lifeline, self.trampoline):
+                if owner is not None:
+                    owner.theirs.close()
+        self._thread = 0
 
     def abandon(self) -> None:
         """Close everything."""
         self.held = ()
-        _sys.backend.release(self._copies)
-        for owner in (self.lifeline, self.trampoline):
-            if owner is not None:
-                owner.close()
+        with forks.held_off:
+            _sys.backend.release(self._copies)
+            for owner in (self.lifeline, self.trampoline):
+                if owner is not None:
+                    owner.close()
+
+    def after_fork(self) -> None:
+        """Close everything, in a forked child; only the parent starts and awaits this child.
+
+        The thread that is starting the child can also fork: Popen's own engine does for a
+        ``preexec_fn``, and the child of that fork needs the copies.
+        """
+        if self._thread != threading.get_ident():
+            self.abandon()
 
 
 def _announced(listen_fds: Sequence[Key], entries: Sequence[Entry]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import threading
 import time
 
 from ._channel import socketpair
+from ._sys import forks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Lifeline:
 
     def __init__(self) -> None:
         self.ours, self.theirs = socketpair()
-        self._one_at_a_time = threading.Lock()
+        self._one_at_a_time = forks.new_lock()
         self._released = False
 
     def wait(self, timeout: float | None) -> float | None:
@@ -51,15 +52,17 @@ class Lifeline:
                 except (TimeoutError, BlockingIOError):
                     if not left():
                         raise TimeoutError from None
-            self.ours.close()
+            with forks.held_off:
+                self.ours.close()
         finally:
             self._one_at_a_time.release()
         return _at_most(left(), _LONGEST, None)
 
     def close(self) -> None:
         """Close both ends."""
-        self.ours.close()
-        self.theirs.close()
+        with forks.held_off:
+            self.ours.close()
+            self.theirs.close()
 
 
 def _at_most(seconds: float | None, limit: float, endless: _T) -> float | _T:

@@ -16,6 +16,7 @@ assert sys.platform != "win32"
 from ..._entry import descriptor, shown
 from ..._identity import kind_and_identity
 from ...exceptions import ClosedDescriptorError
+from .. import forks
 from ..api import Description, Held
 from . import libc, locks, system
 from .actions import STRATEGIES, PopenEngine, compiled, strategy
@@ -115,9 +116,10 @@ def hold(
     while (done := len(copies) - before) < len(copied):
         try:
             # One C call: no signal handler can run between making a copy and recording it.
-            copies.extend(
-                map(fcntl.fcntl, sources[done:], itertools.repeat(_DUPLICATE), floors[done:])
-            )
+            with forks.held_off:
+                copies.extend(
+                    map(fcntl.fcntl, sources[done:], itertools.repeat(_DUPLICATE), floors[done:])
+                )
         except OSError as error:
             done = len(copies) - before
             if error.errno == errno.EBADF:
