@@ -7,8 +7,11 @@ import inspect
 import re
 import subprocess
 import sys
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -18,6 +21,8 @@ from noinherit import _options, aio, exceptions, pytest_plugin
 API = Path(__file__).parent.parent / "docs" / "api.md"
 MODULES: list[ModuleType] = [noinherit, aio, exceptions, pytest_plugin]
 IDS = [module.__name__ for module in MODULES]
+# Type checkers see the built-in open in its place.
+UNTYPED = {"open_noinherit"}
 # What decides between text and bytes stands in the overloads.
 TEXT = {"text", "universal_newlines", "encoding", "errors"}
 
@@ -42,6 +47,32 @@ def test_all_is_sorted_and_every_name_in_it_is_an_attribute(module: ModuleType) 
     assert names == sorted(names)
     assert [name for name in names if getattr(module, name, None) is None] == []
     assert {*names} <= {*dir(module)}
+
+
+def functions() -> Iterator[Any]:
+    """Yield every public function, and every public method of a public class."""
+    for module in MODULES:
+        for name in module.__all__:
+            public = getattr(module, name)
+            if inspect.isclass(public):
+                for attribute, member in vars(public).items():
+                    function = member.fget if isinstance(member, property) else member
+                    # The other classes are made by functions only.
+                    by_callers = issubclass(public, (noinherit.Process, Exception))
+                    is_public = attribute[0] != "_" or (attribute == "__init__" and by_callers)
+                    if inspect.isfunction(function) and is_public:
+                        yield function
+            elif callable(public):
+                yield inspect.unwrap(public)
+
+
+@pytest.mark.parametrize("function", [*functions()], ids=lambda each: each.__qualname__)
+def test_type_hints_are_found_at_run_time(function: Any) -> None:
+    if function.__qualname__ in UNTYPED:
+        return
+    hints = typing.get_type_hints(function)
+    assert "return" in hints
+    assert hints.keys() - {"return"} == inspect.signature(function).parameters.keys() - {"self"}
 
 
 def test_the_page_describes_what_is_in_all() -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from . import _sys
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ._descriptor import Descriptor
+from ._descriptor import Descriptor
 
 
 def audit(pid: int | None = None) -> list[Descriptor]:

@@ -7,19 +7,22 @@ import functools
 import io
 import os
 import threading
+from typing import Any
 
 from . import _sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Self, TypeVar
+    from typing import Self, TypeVar
 
     from typing_extensions import Buffer
 
     from ._sys.api import End
 
     _T = TypeVar("_T")
+else:
+    Buffer = bytes | bytearray | memoryview  # collections.abc.Buffer is newer than Python 3.11
 
 __all__ = ["Channel", "socketpair"]
 

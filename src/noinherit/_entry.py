@@ -7,14 +7,16 @@ from .exceptions import ClosedDescriptorError, NotADescriptorError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Protocol, TypeAlias
-
-    class HasFileno(Protocol):
-        """Any object that has a descriptor: a file, a socket, an end of a pipe."""
-
-        def fileno(self) -> int: ...
-
+else:
+    Protocol = object  # `import noinherit` does not load typing
 
 Key: TypeAlias = int | str
+
+
+class HasFileno(Protocol):
+    """Any object that has a descriptor: a file, a socket, an end of a pipe."""
+
+    def fileno(self) -> int: ...
 
 
 class Entry:

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 
-from . import _handoff, _plan, _sys
-from ._entry import shown
+from . import _handoff, _plan, _sys, _types
+from ._entry import Key, shown
 from ._sys import forks
 from .exceptions import UnsupportedOptionError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Any, NoReturn
-
-    from ._entry import Key
-    from ._options import Args
-
 
 def exec_with(
-    args: Args,
+    args: _types.Args,
     *,
     fds: _plan.Fds = (),
     listen_fds: Iterable[Key] = (),
-    executable: Any = None,
-    env: Mapping[Any, Any] | None = None,
-    cwd: Any = None,
-) -> NoReturn:
+    executable: _types.Any = None,
+    env: Mapping[_types.Any, _types.Any] | None = None,
+    cwd: _types.Any = None,
+) -> _types.NoReturn:
     """Become `args`: a program that holds exactly the standard streams and `fds`.
 
     POSIX only. `fds`, `listen_fds`, `executable`, `env` and `cwd` are as for `spawn_with`, and

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from . import _sys
+from ._entry import HasFileno
 
 __all__ = ["get_noinherit", "open_noinherit", "set_noinherit", "set_noinherit_all"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builtins import open as open_noinherit  # its exact signature, overloads and all
-    from collections.abc import Iterable
-
-    from ._entry import HasFileno
 else:
 
-    def open_noinherit(file, *args, **kwargs):
+    def open_noinherit(
+        file,
+        mode="r",
+        buffering=-1,
+        encoding=None,
+        errors=None,
+        newline=None,
+        closefd=True,
+        opener=None,
+    ):
         """Call the built-in `open` and make the file non-inheritable (:pep:`446`).
 
         Same arguments and errors as `open`. The file is non-inheritable even if `opener` returns
         an inheritable descriptor. If `file` is itself a descriptor, its own flag is cleared.
         """
-        opened = open(file, *args, **kwargs)  # noqa: SIM115, PTH123 -- the caller closes it
+        options = (buffering, encoding, errors, newline, closefd, opener)
+        opened = open(file, mode, *options)  # noqa: SIM115, PTH123 -- the caller closes it
         try:
             os.set_inheritable(opened.fileno(), False)
         except BaseException:

@@ -1,4 +1,4 @@
-"""The options that start a child, for type checkers and editors; nothing imports this at run time.
+"""The options that start a child: for type checkers, editors and `typing.get_type_hints`.
 
 The options that decide between text and bytes (`text`, `universal_newlines`, `encoding`, `errors`)
 stand in the overloads of each function: the result's type depends on them.
@@ -6,22 +6,19 @@ stand in the overloads of each function: the result's type depends on them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import IO, Any, Literal, TypeAlias, TypedDict
 
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import IO, Any, Literal, TypeAlias
+from ._entry import HasFileno, Key
+from ._plan import FdArg
 
-    from ._entry import HasFileno, Key
-    from ._plan import FdArg
-
-    StrOrBytesPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-    Word: TypeAlias = StrOrBytesPath | FdArg
-    Args: TypeAlias = StrOrBytesPath | Sequence[Word]
-    # Names are str or bytes. With a union of mappings mypy refuses {**os.environ, "N": fd_arg(6)}.
-    Env: TypeAlias = Mapping[Any, Word]
-    Stream: TypeAlias = int | IO[Any] | HasFileno | None
+StrOrBytesPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+Word: TypeAlias = StrOrBytesPath | FdArg
+Args: TypeAlias = StrOrBytesPath | Sequence[Word]
+# Names are str or bytes. With a union of mappings mypy refuses {**os.environ, "N": fd_arg(6)}.
+Env: TypeAlias = Mapping[Any, Word]
+Stream: TypeAlias = int | IO[Any] | HasFileno | None
 
 
 class CommonOptions(TypedDict, total=False):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 
-from ._entry import Entry, descriptor, shown
+from ._entry import Entry, Key, descriptor, shown
 from .exceptions import (
     InvalidKeyError,
     NumberOutOfRangeError,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, TypeAlias
 
-    from ._entry import HasFileno, Key
+    from ._entry import HasFileno
     from ._sys.api import Held
 
 # Public, so it is there at run time, too; `object` because typing.Any would have to be imported.

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterable
 
-from . import _sys
+from . import _plan, _sys, _types
+from ._entry import Key
 from ._launch import Launch, Start
 from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any, AnyStr, Literal, Unpack, overload
 
-    from . import _plan
-    from ._entry import Key
     from ._lifeline import Lifeline
     from ._options import Args, ProcessOptions, SpawnOptions
 
@@ -126,19 +125,19 @@ class Process(_Popen["AnyStr"]):
 
     def __init__(  # type: ignore[misc]  # these are the overloads' `positional`
         self,
-        args: Args,
+        args: _types.Args,
         bufsize: int = -1,
-        executable: Any = None,
-        stdin: Any = None,
-        stdout: Any = None,
-        stderr: Any = None,
-        preexec_fn: Any = None,
+        executable: _types.Any = None,
+        stdin: _types.Any = None,
+        stdout: _types.Any = None,
+        stderr: _types.Any = None,
+        preexec_fn: _types.Any = None,
         close_fds: bool = True,
         shell: bool = False,
-        cwd: Any = None,
-        env: Any = None,
+        cwd: _types.Any = None,
+        env: _types.Any = None,
         universal_newlines: bool | None = None,
-        startupinfo: Any = None,
+        startupinfo: _types.Any = None,
         creationflags: int = 0,
         restore_signals: bool = True,
         start_new_session: bool = False,
@@ -147,7 +146,7 @@ class Process(_Popen["AnyStr"]):
         fds: _plan.Fds = (),
         lifeline: bool = False,
         listen_fds: Iterable[Key] = (),
-        **options: Any,
+        **options: _types.Any,
     ) -> None:
         if not isinstance(args, (list, tuple, str, bytes, os.PathLike)):
             args = list(args)
@@ -339,13 +338,13 @@ if TYPE_CHECKING:
 
 
 def spawn_with(
-    args: Args,
+    args: _types.Args,
     *,
     fds: _plan.Fds = (),
     lifeline: bool = False,
     listen_fds: Iterable[Key] = (),
-    **popen_options: Any,
-) -> Process[Any]:
+    **popen_options: _types.Any,
+) -> Process[_types.Any]:
     """Start `args` as a child that holds exactly the standard streams and `fds`.
 
     `fds` is a mapping or an iterable. A key that is an `int` is the number in the child; a `str`

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import subprocess
 
-from . import _sys
+from . import _plan, _sys, _types
 from ._process import spawn_with
 from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Literal, Unpack, overload
+    from typing import Literal, Unpack, overload
 
     from _typeshed import ReadableBuffer
 
-    from . import _plan
     from ._options import Args, RunOptions
 
 
@@ -113,15 +112,15 @@ if TYPE_CHECKING:
 
 
 def run_with(
-    args: Args,
+    args: _types.Args,
     *,
     fds: _plan.Fds = (),
-    input: Any = None,  # noqa: A002 -- subprocess.run's name
+    input: _types.Any = None,  # noqa: A002 -- subprocess.run's name
     capture_output: bool = False,
     timeout: float | None = None,
     check: bool = False,
-    **popen_options: Any,
-) -> subprocess.CompletedProcess[Any]:
+    **popen_options: _types.Any,
+) -> subprocess.CompletedProcess[_types.Any]:
     """Run `args` as `spawn_with` does, wait for it, and return a `subprocess.CompletedProcess`.
 
     `input`, `capture_output`, `timeout` (seconds) and `check` as for `subprocess.run`, with the

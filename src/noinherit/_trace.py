@@ -13,16 +13,17 @@ import functools
 import os
 import sys
 import threading
+from collections.abc import Callable
 
 from . import _sys
+from ._descriptor import Descriptor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping
+    from collections.abc import Hashable, Iterable, Mapping
     from types import FrameType
     from typing import Any, Self
 
-    from ._descriptor import Descriptor
     from ._sys.api import Call
 
 __all__ = ["Leak", "Place", "Trace", "trace"]

@@ -7,18 +7,17 @@ import contextlib
 import errno
 import os
 import subprocess
+from typing import Any, Literal, Unpack
 
-from . import _process, _sys
+from . import _plan, _process, _sys
+from ._channel import Channel
+from ._options import Args, SpawnOptions
 from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from typing import Any, Literal, Self, Unpack
-
-    from . import _plan
-    from ._channel import Channel
-    from ._options import Args, SpawnOptions
+    from typing import Self
 
 __all__ = ["Process", "open_channel", "spawn_with"]
 
@@ -221,13 +220,11 @@ async def _turn() -> AsyncIterator[None]:
             _turns[loop] = lock, wanted - 1
 
 
-if TYPE_CHECKING:
-
-    class _Options(SpawnOptions, total=False):
-        text: Literal[False] | None
-        universal_newlines: Literal[False] | None
-        encoding: None
-        errors: None
+class _Options(SpawnOptions, total=False):
+    text: Literal[False] | None
+    universal_newlines: Literal[False] | None
+    encoding: None
+    errors: None
 
 
 async def spawn_with(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Mapping
 
-from . import _handoff
-from ._entry import Handle
+from . import _handoff, _types
+from ._entry import Handle, Key
 from .exceptions import (
     AlreadyTakenError,
     MalformedManifestError,
@@ -17,12 +18,7 @@ from .exceptions import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Mapping
     from typing import IO, Any, NoReturn
-
-    from ._channel import Channel
-    from ._entry import Key
 
 __all__ = ["InheritedFd", "inherited"]
 
@@ -100,7 +96,7 @@ class InheritedFd:
             self._number = -1
         return number
 
-    def socket(self) -> socket.socket:
+    def socket(self) -> _types.socket:
         """Return a socket that owns the descriptor; the kernel reports its family and type.
 
         Raises `OSError` (``ENOTSOCK``) if the descriptor is not a socket. This object then keeps
@@ -116,7 +112,7 @@ class InheritedFd:
             self._number = -1
         return made
 
-    def channel(self) -> Channel:
+    def channel(self) -> _types.Channel:
         """Return a `Channel` that owns the descriptor, for an end of `noinherit.socketpair`.
 
         Raises `OSError` (``ENOTSOCK``) if the descriptor is not such an end, and on Windows
@@ -130,7 +126,7 @@ class InheritedFd:
             self._number = -1
         return made
 
-    def open(self, mode: str = "r", **options: Any) -> IO[Any]:
+    def open(self, mode: str = "r", **options: _types.Any) -> _types.IO[_types.Any]:
         """Return a file object that owns the descriptor; arguments as for the built-in `open`.
 
         If it raises, this object keeps the ownership.

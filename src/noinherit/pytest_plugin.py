@@ -6,6 +6,7 @@ It is off by default. Switch it on with ``--noinherit=warn`` or ``--noinherit=er
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from ._probe_child import probe_child as _probe_child
 from ._trace import described, exposed, shown, trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Hashable, Iterable
+    from collections.abc import Generator, Hashable, Iterable
 
     from ._trace import Place
 
