@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from . import _handoff, _plan, _sys, _types
 from ._entry import Key, shown
+from ._listen import variables
 from ._sys import forks
 from .exceptions import UnsupportedOptionError
 
@@ -50,8 +51,6 @@ def exec_with(
     entries = _plan.plan(fds, first=listen_fds, limit=backend.limit())
     added = {}
     if listen_fds:
-        from ._listen import variables  # noqa: PLC0415 -- rarely needed
-
         added = {**variables(listen_fds, entries), "LISTEN_PID": str(os.getpid())}
     _plan.check_references(words, env, entries, backend.has_number)
     copies: list[int] = []

@@ -8,14 +8,14 @@ it, a grandchild that inherited only the variable would take over an unrelated d
 
 from __future__ import annotations
 
-import functools
+import json
 
 from ._identity import kind_and_identity
 from .exceptions import MalformedManifestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from ._entry import Key
     from ._sys.api import Described, Shared
@@ -44,16 +44,9 @@ def record(key: Key, number: int, fd: int | str) -> Record:
     return Record(key, number, *kind_and_identity(fd))
 
 
-@functools.cache
-def _quoting() -> Callable[[str], str]:
-    import json.encoder  # noqa: PLC0415 -- a third of what importing subprocess costs
-
-    return json.encoder.encode_basestring_ascii
-
-
 def encode(described: Iterable[Described]) -> str:
     """Return the manifest of `described`."""
-    quoted = _quoting()
+    quoted = json.encoder.encode_basestring_ascii
     # Formatted by hand: json.dumps takes three times as long.
     texts = [
         f"[{each.key if isinstance(each.key, int) else quoted(each.key)},{each.number},"
@@ -65,7 +58,6 @@ def encode(described: Iterable[Described]) -> str:
 
 def decode(text: str) -> list[Record]:
     """Return the records of the manifest `text`, or raise `MalformedManifestError`."""
-    import json  # noqa: PLC0415 -- only needed in a child with a manifest
 
     def malformed(reason: str) -> MalformedManifestError:
         return MalformedManifestError(VARIABLE, text, reason)

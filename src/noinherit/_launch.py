@@ -7,6 +7,8 @@ import threading
 
 from . import _handoff, _plan, _sys
 from ._entry import descriptor
+from ._lifeline import Lifeline
+from ._listen import variables
 from ._sys import forks
 from .exceptions import UnsupportedOptionError
 
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._entry import Entry, Key
-    from ._lifeline import Lifeline
     from ._sys.api import Command, Held, Trampoline
 
 
@@ -85,8 +86,6 @@ class Launch:
         if self._entries:
             held = _sys.backend.hold(self._entries, self._copies, in_place=in_place)
         if self._wants_lifeline:
-            from ._lifeline import Lifeline  # noqa: PLC0415 -- rarely needed, as _listen
-
             with forks.held_off:
                 self.lifeline = Lifeline()
             held += self._hold_end(_plan.LIFELINE, self.lifeline.theirs, held, in_place=in_place)
@@ -137,8 +136,6 @@ def _announced(listen_fds: Sequence[Key], entries: Sequence[Entry]) -> dict[str,
     """Return the environment variables for `listen_fds`; raise if systemd's protocol has none."""
     if not listen_fds:
         return {}
-    from ._listen import variables  # noqa: PLC0415 -- rarely needed; keeps `import noinherit` cheap
-
     return variables(listen_fds, entries)
 
 

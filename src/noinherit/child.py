@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 from collections.abc import Mapping
 
-from . import _handoff, _types
+from . import _handoff, _sys, _types
+from ._channel import Channel
 from ._entry import Handle, Key
 from .exceptions import (
     AlreadyTakenError,
@@ -102,8 +104,6 @@ class InheritedFd:
         Raises `OSError` (``ENOTSOCK``) if the descriptor is not a socket. This object then keeps
         the ownership.
         """
-        import socket  # noqa: PLC0415 -- only needed in a child that uses a socket
-
         with self._taking:
             if self._number != -1 and self._shared is not None:
                 made = socket.socket(*self._shared)
@@ -118,9 +118,6 @@ class InheritedFd:
         Raises `OSError` (``ENOTSOCK``) if the descriptor is not such an end, and on Windows
         `NotADescriptorError` for a socket. This object then keeps the ownership.
         """
-        from . import _sys  # noqa: PLC0415 -- only needed in a child that uses a channel
-        from ._channel import Channel  # noqa: PLC0415 -- see above
-
         with self._taking:
             made = Channel(_sys.ends.adopt(self.fileno()))
             self._number = -1

@@ -195,3 +195,19 @@ class TestAFailedSpawnLeavesNothing:
         )
         done = run_with([sys.executable, "-c", script, HELPERS], stdout=subprocess.PIPE)
         assert done.stdout == b"held\n"
+
+    def test_without_a_free_descriptor_the_error_names_no_file_of_ours(self) -> None:
+        script = (
+            "import errno, os, resource\n"
+            "import noinherit\n"
+            "noinherit.spawn_with\n"
+            "resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4))\n"
+            "assert os.dup(0) == 3\n"
+            "noinherit.spawn_with(['true']).wait()\n"
+            "try: noinherit.spawn_with(['true'], fds={'a': 0})\n"
+            "except OSError as error:\n"
+            "    assert (error.errno, error.filename) == (errno.EMFILE, None), error\n"
+            "else:\n"
+            "    raise AssertionError('started')\n"
+        )
+        subprocess.run([sys.executable, "-c", script], check=True)

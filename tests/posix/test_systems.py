@@ -39,10 +39,10 @@ def set_noinherit_range(first, last): return False
 SPAWN = """
 import json, os, sys
 sys.platform, folder, *probe = sys.argv[1:]
-from noinherit import audit, get_noinherit, set_noinherit_all, spawn_with
 from noinherit._sys import posix
 posix.SYSTEMS["newos"] = "newos"
 posix.__path__.append(folder)
+from noinherit import audit, get_noinherit, set_noinherit_all, spawn_with
 with open(os.devnull) as file:
     os.set_inheritable(file.fileno(), True)
     with spawn_with(probe, fds={7: file}, stdin=file, stdout=-1) as child:
