@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
+import struct
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capabilities import needs_fork, needs_program
-from noinherit import InheritedFd, _handoff, exceptions, run_with
+from capabilities import needs_fork, needs_program, needs_root
+from noinherit import InheritedFd, _handoff, _sys, exceptions, run_with
+from noinherit._sys import trust
 from support import PRELUDE, child
 
 
@@ -127,6 +132,122 @@ def test_what_could_not_be_opened_so_can_be_taken_otherwise() -> None:
     finally:
         os.close(reader)
     assert done.stdout == "text\n"
+
+
+MISSING = "print(refused(exceptions.NotInheritedError, inherited().__getitem__, 'a').reason)\n"
+
+
+class TestWhyAKeyIsMissing:
+    def test_nothing_was_announced(self) -> None:
+        assert child(MISSING).stdout == "\n"
+
+    def test_it_is_not_among_what_was_announced(self, make_file: Callable[[], int]) -> None:
+        assert child(MISSING, {"b": make_file()}).stdout == "\n"
+
+    def test_it_was_closed(self, make_file: Callable[[], int]) -> None:
+        script = "for number in range(3, 99):\n  try: os.close(number)\n  except OSError: pass\n"
+        told = child(script + MISSING, {"a": make_file()}).stdout
+        assert told == "what NOINHERIT_FDS announces as 'a' is closed or was replaced\n"
+
+    def test_it_is_for_another_process(self) -> None:
+        told = child(MISSING, env={**os.environ, "LISTEN_FDS": "1", "LISTEN_PID": "1"}).stdout
+        assert told.startswith("LISTEN_FDS is for process 1, and this is ")
+
+    @pytest.mark.parametrize("flag", ["-I", "-E"])
+    def test_python_ignores_the_environment(self, flag: str, make_file: Callable[[], int]) -> None:
+        script = f"import sys; sys.path = {sys.path!r}\n{PRELUDE}{MISSING}"
+        done = run_with(
+            [sys.executable, flag, "-c", script],
+            fds={"a": make_file()},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.stderr, done.stdout) == (
+            "",
+            "NOINHERIT_FDS is ignored: this Python ignores the environment (-I or -E)\n",
+        )
+
+
+# A starter that wants the program to take its own file for one that was handed over.
+FORGED = """
+import json, tempfile
+file = tempfile.TemporaryFile()
+status = os.fstat(file.fileno())
+rows = [["a", file.fileno(), "socket", f"{status.st_dev:x}:{status.st_ino:x}"]]
+os.environ["NOINHERIT_FDS"] = json.dumps({"v": 1, "fds": rows})
+print(inherited()["a"].kind)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs identities that can be guessed")
+def test_the_kind_is_the_kernels_word() -> None:
+    assert child(FORGED).stdout == "file\n"
+
+
+class TestMoreRightsThanTheStarter:
+    """What Linux calls AT_SECURE: who started this process must not decide what it trusts."""
+
+    REASON = "this process has more rights than the one that started it"
+
+    @needs_root
+    @pytest.mark.parametrize("ids", ["os.setresuid(65534, 0, 0)", "os.setresgid(65534, 0, 0)"])
+    def test_other_effective_ids(self, ids: str, make_file: Callable[[], int]) -> None:
+        start = f"import os, sys; {ids}; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+        script = MISSING + "from noinherit import _sys; print(_sys.backend.describe().strategy)"
+        done = run_with(
+            [sys.executable, "-c", start, "-c", PRELUDE + script],
+            fds={"a": make_file()},
+            env={**os.environ, "NOINHERIT_STRATEGY": "no such thing"},
+            capture_output=True,
+            text=True,
+        )
+        reason, strategy = done.stdout.splitlines()
+        assert (done.stderr, reason) == ("", f"NOINHERIT_FDS is ignored: {self.REASON}")
+        assert strategy == _sys.backend.describe().strategies[0]
+
+    @needs_root
+    @pytest.mark.skipif(not hasattr(os, "setxattr"), reason="needs file capabilities")
+    def test_file_capabilities(self) -> None:
+        # CAP_DAC_READ_SEARCH, to read the library wherever it is; <linux/capability.h>.
+        capability = struct.pack("<IIIII", 0x02000001, 1 << 2, 0, 0, 0)
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder).chmod(0o755)
+            python = Path(folder, "python")
+            shutil.copyfile(Path(sys.executable).resolve(), python)
+            python.chmod(0o755)
+            os.setxattr(python, "security.capability", capability)  # type: ignore[attr-defined,unused-ignore]  # see the mark
+            script = (
+                f"import sys; sys.path = {sys.path!r}\n"
+                "from noinherit._sys import trust; print(trust.why_privileged())"
+            )
+            args = [str(python), "-S", "-c", script]
+            env = {**os.environ, "PYTHONHOME": sys.base_prefix}
+            for user, reason in ((0, ""), (65534, self.REASON)):
+                done = subprocess.run(
+                    args, env=env, user=user, capture_output=True, text=True, check=False
+                )
+                assert (done.stdout, done.stderr) == (f"{reason}\n", "")
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs getauxval")
+    def test_without_proc(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(trust, "_known", None)
+        assert trust.why_privileged() == ""
+
+    @needs_root
+    def test_systemds_announcement(self, make_file: Callable[[], int]) -> None:
+        start = (
+            "import os, sys; os.setresuid(65534, 0, 0); os.environ['LISTEN_PID'] = str(os.getpid())"
+            "\nos.environ.pop('NOINHERIT_FDS', None)"
+            "\nos.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+        )
+        done = run_with(
+            [sys.executable, "-c", start, "-c", PRELUDE + MISSING],
+            fds={3: make_file()},
+            env={**os.environ, "LISTEN_FDS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.stderr, done.stdout) == ("", f"LISTEN_FDS is ignored: {self.REASON}\n")
 
 
 class TestStaleAnnouncements:

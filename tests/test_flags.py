@@ -16,6 +16,7 @@ from noinherit import (
     get_noinherit,
     open_noinherit,
     set_noinherit,
+    set_noinherit_all,
 )
 
 
@@ -71,6 +72,19 @@ class TestSetAndGet:
             function(log)
         with pytest.raises(OSError, match="Bad file descriptor"):
             function(987)
+
+
+@pytest.mark.parametrize("one", ["a file", "a socket", 5, None, "text", b"bytes"])
+def test_keep_takes_several(one: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (tmp_path / "file").open() as file, socket.socket() as sock:
+        keep: Any = {"a file": file, "a socket": sock}.get(one, one)
+        both: list[Any] = [file, sock]
+        for each in both:
+            set_noinherit(each, False)
+        with pytest.raises(exceptions.SingleValueError, match=r"^keep="):
+            set_noinherit_all(keep=keep)
+        assert not any(map(get_noinherit, both)), "and no flag was changed"
 
 
 SCRIPT = """

@@ -128,7 +128,7 @@ class TestListenFds:
         ("fds", "listen", "match"),
         [
             ({"a": 0}, ["b"], r"listen_fds\[0\]='b': no such key in fds"),
-            ({"a": 0}, "ab", r"listen_fds\[1\]='b': no such key in fds"),
+            ({"a": 0}, ["a", "b"], r"listen_fds\[1\]='b': no such key in fds"),
             ({"a": 0, "b": 0}, ["a", "b", "a"], r"listen_fds\[2\]='a': it is listed twice"),
             ({4: 0}, [4], r"listen_fds\[0\]=4: must be descriptor 3, not 4: use a name"),
             ({"a:b": 0}, ["a:b"], "without a colon"),

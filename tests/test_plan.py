@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import enum
 import io
+import re
 import tempfile
+from collections import deque
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noinherit import exceptions, fd_arg
-from noinherit._entry import descriptor
-from noinherit._plan import LIFELINE, check_references, plan, private_entry
+from noinherit import Handle, exceptions, fd_arg
+from noinherit._entry import Key, descriptor
+from noinherit._plan import LIFELINE, check_references, plan, private_entry, resolve
+from noinherit._sys.api import Held
 from noinherit._sys.posix.remap import remap
 
 LIMIT = 100
@@ -61,6 +64,17 @@ class TestKeys:
 
         assert planned((), pass_fds=[Fd.LOG]) == {7: (7, 7)}
         assert descriptor(Fd.LOG) == 7
+        (entry,) = plan({Fd.LOG: 4}, limit=LIMIT)
+        assert (repr(entry.key), entry.number, entry.value) == ("7", 7, 4)
+        assert repr(fd_arg(Fd.LOG)) == "fd_arg(7, '{}')"
+
+    def test_a_name_may_be_of_a_kind_of_str(self) -> None:
+        class Name(str, enum.Enum):  # noqa: UP042 -- its str() is "Name.WEB"
+            WEB = "web"
+
+        (entry,) = plan({Name.WEB: 4}, first=[Name.WEB], limit=LIMIT)
+        assert (repr(entry.key), entry.number) == ("'web'", 3)
+        assert repr(fd_arg(Name.WEB)) == "fd_arg('web', '{}')"
 
     def test_nothing_is_nothing(self) -> None:
         assert planned({}) == planned(()) == {}
@@ -138,10 +152,83 @@ class TestErrorsNameKeyAndValue:
         with pytest.raises(exceptions.UnsupportedOptionError, match=r"fd_arg\('http'\)=4: "):
             check_references([fd_arg("http")], None, entries, lambda value: False)
 
-    @pytest.mark.parametrize("template", ["{1}", "{nope}", "{", "{!x}"])
-    def test_fd_arg_with_a_template_that_cannot_work(self, template: str) -> None:
-        with pytest.raises((ValueError, LookupError)):
+    @pytest.mark.parametrize(
+        ("template", "reason"),
+        [
+            *((text, "no field") for text in ("", "--fd=", "--fd=%d", "{{}}", "{0.real}")),
+            *((text, "more than one") for text in ("{0}{0}", "{}{handle}", "{0:{handle}}")),
+            *((text, "one field, {} or") for text in ("{}{}", "{1}", "{nope}", "{", "{!x}")),
+            *((text, "one field, {} or") for text in ("{.nope}", "{0[1]}", "{:s}")),
+        ],
+    )
+    def test_fd_arg_with_a_template_that_cannot_work(self, template: str, reason: str) -> None:
+        with pytest.raises(exceptions.UnsupportedOptionError, match=re.escape(reason)) as caught:
             fd_arg("http", template)
+        assert (caught.value.option, caught.value.value) == ("template", repr(template))
+
+    @pytest.mark.parametrize(
+        "template", ["{}", "{0}", "{handle}", "{:#x}", "{handle:d}", "{!r:>3}", "{!s}", "%d {{{}}}"]
+    )
+    def test_fd_arg_with_a_template_that_works(self, template: str) -> None:
+        held: dict[Key, Held] = {"http": Held("http", 7, 4, "file", "1:2")}
+        assert resolve(fd_arg("http", template), held) == template.format(7, handle=7)
+
+    def test_fd_arg_with_a_template_that_is_no_text(self) -> None:
+        with pytest.raises(TypeError, match=r"^template must be a str, not bytes$"):
+            fd_arg("http", b"{}")  # type: ignore[arg-type]  # what is refused
+
+    @pytest.mark.parametrize("key", ["", None, 1.5, b"http", True, (3,), -1, -2, Handle(3)])
+    def test_fd_arg_with_a_key_that_is_none(self, key: Any) -> None:
+        with pytest.raises(exceptions.InvalidKeyError, match=r"^fd_arg\(.*\): a key is ") as caught:
+            fd_arg(key)
+        assert caught.value.value is None
+
+    @pytest.mark.parametrize(
+        "use",
+        [
+            lambda arg: f"--fd={arg}",
+            lambda arg: f"{arg:>9}",
+            str,
+            "--fd={}".format,
+            lambda arg: "--fd=%s" % arg,  # noqa: UP031 -- what is refused
+            lambda arg: "--fd=" + arg,
+            lambda arg: arg + "/",
+            bytes,
+            lambda arg: b"--fd=%b" % arg,
+            lambda arg: b"--fd=" + arg,
+            lambda arg: arg + b"/",
+        ],
+    )
+    def test_fd_arg_in_a_text(self, use: Any) -> None:
+        with pytest.raises(TypeError, match=r"cannot be part of a text: .* argument template"):
+            use(fd_arg("http"))
+        assert repr([fd_arg("http")]) == "[fd_arg('http', '{}')]", "but it can be looked at"
+
+
+@pytest.mark.parametrize("option", ["fds", "pass_fds"])
+class TestOneWhereSeveralAreWanted:
+    @pytest.mark.parametrize("value", [5, None, "http", b"\x03", bytearray(b"\x03"), object()])
+    def test_is_refused(self, option: str, value: Any) -> None:
+        with pytest.raises(exceptions.SingleValueError, match=rf"^{option}=.*") as caught:
+            planned(**{"fds": (), option: value})
+        assert isinstance(caught.value, TypeError), "as Python itself says of what is no iterable"
+        assert isinstance(caught.value, exceptions.RequestError)
+
+    def test_a_file_is_not_its_lines(self, option: str) -> None:
+        with tempfile.TemporaryFile() as file:
+            file.write(b"a line\n")
+            file.seek(0)
+            with pytest.raises(
+                exceptions.SingleValueError, match=r"put it in a list: .*=\[\.\.\.\]"
+            ):
+                planned(**{"fds": (), option: file})
+            assert file.tell() == 0
+
+    @pytest.mark.parametrize("several", [list, tuple, set, frozenset, deque, iter])
+    def test_several_are_taken(self, option: str, several: Any) -> None:
+        request: dict[str, Any] = {"fds": (), option: several([4])}
+        (entry,) = plan(**request, limit=LIMIT)
+        assert (entry.number, entry.value) == (4, 4)
 
 
 class Table:

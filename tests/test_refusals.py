@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from noinherit import Process, _sys, aio, exceptions, exec_with, fd_arg, spawn_with
+from noinherit import (
+    Process,
+    _sys,
+    aio,
+    exceptions,
+    exec_with,
+    fd_arg,
+    run_with,
+    spawn_with,
+)
 from probe import held
 from support import CHEAP
 
@@ -93,6 +104,51 @@ def test_listen_fds_without_a_python_creates_nothing(
 def test_exec_where_there_is_none_names_the_way_out(created: list[str]) -> None:
     with pytest.raises(exceptions.UnsupportedOptionError, match="spawn_with"):
         exec_with(CHEAP, fds={"a": 0})
+    assert created == []
+
+
+ONE: dict[str, Any] = {
+    "a file": open,
+    "a socket": lambda path: socket.socket(),
+    "a number": lambda path: 5,
+    "a name": lambda path: "http",
+    "nothing": lambda path: None,
+}
+SEVERAL = [
+    (start, option, what)
+    for start in (spawn_with, run_with, Process, exec_with, aio.spawn_with)
+    for option in ("fds", "pass_fds", "listen_fds", "args")
+    for what in ONE
+    if (option, what) != ("args", "a name")  # args may be one text
+    and (start is not exec_with or (option != "pass_fds" and POSIX))
+]
+
+
+@pytest.mark.parametrize(("start", "option", "what"), SEVERAL)
+def test_one_where_several_are_wanted(
+    start: Any, option: str, what: str, created: list[str], tmp_path: Path
+) -> None:
+    def begin(**request: Any) -> None:
+        started = start(**request)
+        asyncio.run(started)
+
+    (tmp_path / "file").write_text("a line\n")
+    one = ONE[what](tmp_path / "file")
+    try:
+        with pytest.raises(exceptions.SingleValueError) as caught:
+            begin(**{"args": CHEAP, option: one})
+        assert (caught.value.option, created) == (option, [])
+        if what == "a file":
+            assert one.tell() == 0, "it was not read from"
+    finally:
+        if hasattr(one, "close"):
+            one.close()
+
+
+@pytest.mark.parametrize("key", [None, "", b"a", True, ["a"]])
+def test_listen_fds_with_a_key_that_is_none(key: Any, created: list[str]) -> None:
+    with pytest.raises(exceptions.UnsupportedOptionError, match=r"^listen_fds"):
+        spawn_with(CHEAP, fds={"a": 0}, listen_fds=[key])
     assert created == []
 
 

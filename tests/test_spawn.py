@@ -201,6 +201,9 @@ class TestErrors:
     def test_every_error_can_be_pickled(self) -> None:
         errors = [
             exceptions.InvalidKeyError(None, 4),
+            exceptions.InvalidKeyError(1.5, None),
+            exceptions.SingleValueError("fds", None),
+            exceptions.SingleValueError("keep", 5),
             exceptions.NumberOutOfRangeError(-1, 4, 9),
             exceptions.NumberOutOfRangeError(None, 10, 9),
             exceptions.NumberTakenError("a", 4, 1, "stdout="),
@@ -215,6 +218,7 @@ class TestErrors:
             exceptions.UnknownStrategyError("x", ("scan",)),
             exceptions.NotInheritedError("a"),
             exceptions.NotInheritedError("a", ("b", 3)),
+            exceptions.NotInheritedError("a", (), "because"),
             exceptions.NotInstalledError(),
             exceptions.AlreadyTakenError("a"),
             exceptions.MalformedManifestError("LISTEN_FDS", "x", "because"),
@@ -237,6 +241,16 @@ class TestErrors:
             exceptions.UnknownKeyError("a"): "fd_arg('a'): no such key in fds (it is empty)",
             exceptions.NotInheritedError("a", ("web", "x", 3)): (
                 "'a': no such key; the parent handed over 'web', 'x' and 3"
+            ),
+            exceptions.NotInheritedError("a", (3,), "LISTEN_FDNAMES gives no names"): (
+                "'a': no such key; the parent handed over 3 (LISTEN_FDNAMES gives no names)"
+            ),
+            exceptions.NotInheritedError("a"): (
+                "'a': nothing was announced to this process "
+                "(was it started by spawn_with or noinherit run?)"
+            ),
+            exceptions.NotInheritedError("a", (), "because"): (
+                "'a': nothing is left of what was announced (because)"
             ),
             exceptions.NumberTakenError(None, 4, 4, "fds[4]"): (
                 "pass_fds: descriptor 4 is already claimed by fds[4]"

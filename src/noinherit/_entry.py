@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from .exceptions import ClosedDescriptorError, NotADescriptorError
+from collections.abc import Mapping
+
+from .exceptions import ClosedDescriptorError, NotADescriptorError, SingleValueError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any, Protocol, TypeAlias
 else:
     Protocol = object  # `import noinherit` does not load typing
@@ -52,6 +55,38 @@ class Handle(int):
 def shown(value: object) -> int | str:
     """Return `value` for use in an exception: a number as it is, else the ``repr``."""
     return value if type(value) is int else repr(value)
+
+
+def key_of(value: object) -> Key | None:
+    """Return `value` as a plain `int` or `str`; None if it is neither a number nor a name.
+
+    A member of an `enum.IntEnum` is a number, one of an `enum.StrEnum` is a name.
+    """
+    if type(value) is int or (type(value) is str and value):
+        return value
+    if isinstance(value, int) and not isinstance(value, (bool, Handle)):
+        return int(value)
+    if isinstance(value, str) and value:
+        return str.__str__(value)  # an enum's own __str__ may return the member's name
+    return None
+
+
+def several(option: str, value: Any) -> Iterable[Any]:
+    """Return `value`, the argument `option`, if it has several items; else raise.
+
+    Text, a file and a socket are refused although Python can iterate over some of them: a caller
+    who passes one means the one object, not its letters, bytes or lines.
+    """
+    if isinstance(value, (list, tuple, dict, set, frozenset, Mapping)):
+        return value
+    if not isinstance(value, (str, bytes, bytearray)) and not hasattr(value, "fileno"):
+        try:
+            iter(value)
+        except TypeError:
+            pass
+        else:
+            return value  # type: ignore[no-any-return]  # iter() has accepted it
+    raise SingleValueError(option, None if value is None else shown(value))
 
 
 def descriptor(value: Any, key: Key | None = None) -> int:

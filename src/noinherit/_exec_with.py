@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from . import _handoff, _plan, _sys, _types
-from ._entry import Key, shown
+from ._entry import Key, several, shown
 from ._listen import variables
 from ._sys import forks
 from .exceptions import UnsupportedOptionError
@@ -46,8 +46,9 @@ def exec_with(
             "for it, and end with its exit status"
         )
         raise UnsupportedOptionError("args", shown(args), reason)
-    words = [args] if isinstance(args, (str, bytes, os.PathLike)) else list(args)
-    listen_fds = tuple(listen_fds)
+    one = isinstance(args, (str, bytes, os.PathLike))
+    words = [args] if one else list(several("args", args))
+    listen_fds = tuple(several("listen_fds", listen_fds))
     entries = _plan.plan(fds, first=listen_fds, limit=backend.limit())
     added = {}
     if listen_fds:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 
 from . import _sys
-from ._entry import HasFileno
+from ._entry import HasFileno, several
 
 __all__ = ["get_noinherit", "open_noinherit", "set_noinherit", "set_noinherit_all"]
 
@@ -68,5 +68,7 @@ def set_noinherit_all(*, keep: Iterable[int | HasFileno] = ()) -> None:
       descriptor that is open when it starts.
     - Other POSIX systems: each entry of ``/dev/fd``.
     - Windows: each handle of this process.
+
+    Raises `SingleValueError` if `keep` is itself a file, a socket or a number: write ``[file]``.
     """
-    _sys.backend.set_noinherit_all(keep)
+    _sys.backend.set_noinherit_all(several("keep", keep))

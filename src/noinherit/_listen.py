@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import _sys
+from ._entry import key_of
 from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
@@ -29,7 +30,7 @@ def variables(keys: Iterable[Key], entries: Iterable[Entry]) -> dict[str, str]:
     seen = set()
     for index, key in enumerate(keys):
         reason = None
-        if key not in numbers:
+        if key_of(key) is None or key not in numbers:
             reason = "no such key in fds"
         elif key in seen:
             reason = "it is listed twice"

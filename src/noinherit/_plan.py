@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 
-from ._entry import Entry, Key, descriptor, shown
+from ._entry import Entry, Key, descriptor, key_of, several, shown
 from .exceptions import (
     InvalidKeyError,
     NumberOutOfRangeError,
@@ -20,7 +20,7 @@ from .exceptions import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, TypeAlias
+    from typing import Any, NoReturn, TypeAlias
 
     from ._entry import HasFileno
     from ._sys.api import Held
@@ -50,6 +50,16 @@ class FdArg:
     def __repr__(self) -> str:
         return f"fd_arg({self.key!r}, {self.template!r})"
 
+    def _refuse(self, *_: object) -> NoReturn:
+        """Raise: as part of a text it could not be replaced with the child's number any more."""
+        raise TypeError(
+            f"{self!r} cannot be part of a text: give the text as the argument template, "
+            f"such as fd_arg({self.key!r}, '--fd={{}}')"
+        )
+
+    # str() and "%s"; format() and f-strings; bytes() and b"%b"; +
+    __str__ = __format__ = __bytes__ = __add__ = __radd__ = _refuse
+
 
 def fd_arg(key: Key, template: str = "{}") -> FdArg:
     """Return a placeholder for the number that `key` of ``fds`` receives in the child.
@@ -57,13 +67,48 @@ def fd_arg(key: Key, template: str = "{}") -> FdArg:
     Use it as an item of ``args`` or as a value of ``env``. When the child is started, it is
     replaced with ``template.format(number, handle=handle)``. *number* is the child's descriptor
     number. *handle* is the value for programs that read Windows handles; on other systems it
-    equals *number*.
+    equals *number*. The template must have exactly one of these fields.
+
+    It is not a text: ``f"--fd={fd_arg('http')}"`` raises `TypeError`. The surrounding text belongs
+    in `template`. Raises `InvalidKeyError` for a key that ``fds`` cannot have, and
+    `UnsupportedOptionError` for a template that cannot work.
 
     >>> fd_arg("http", "fd://{}")
     fd_arg('http', 'fd://{}')
     """
-    template.format(0, handle=0)  # fail here, where the template is written, not at spawn
-    return FdArg(key, template)
+    # Fail here, where the placeholder is written, not at spawn.
+    plain = key_of(key)
+    if plain is None or plain in PRIVATE or (isinstance(plain, int) and plain < 0):
+        raise InvalidKeyError(key, None)
+    if not isinstance(template, str):
+        raise TypeError(f"template must be a str, not {type(template).__name__}")
+    if (reason := _why_unusable(template)) is not None:
+        raise UnsupportedOptionError("template", repr(template), reason)
+    return FdArg(plain, template)
+
+
+def _why_unusable(template: str) -> str | None:
+    """Return why `template` does not have exactly one field; None if it has."""
+    uses = 0
+
+    class Field(int):
+        def __format__(self, spec: str) -> str:
+            nonlocal uses
+            uses += 1
+            return format(0, spec)
+
+        def __repr__(self) -> str:  # for {!r} and {!s}
+            nonlocal uses
+            uses += 1
+            return "0"
+
+    try:
+        template.format(Field(), handle=Field())
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        return f"a template has one field, {{}} or {{handle}} ({type(error).__name__}: {error})"
+    if uses == 1:
+        return None
+    return "it has more than one field" if uses else "it has no field: write {} for the number"
 
 
 def plan(
@@ -84,21 +129,23 @@ def plan(
     table = _Table(redirected, limit)
     names: list[tuple[str, Any]] = []
     if isinstance(fds, (dict, Mapping)):  # dict first: the check for an abstract class is slow
-        announced: dict[Key, int] = {}
-        for number, key in enumerate(first, 3):
-            announced.setdefault(key, number)
-        for key, value in fds.items():
-            if type(key) is int:
+        # From behind, so that the first of two equal keys counts; _listen refuses the second.
+        listed = [*enumerate(map(key_of, first), 3)]
+        announced = {key: number for number, key in reversed(listed)}
+        for given, value in fds.items():
+            key = key_of(given)
+            if key is None:
+                raise InvalidKeyError(given, shown(value))
+            if isinstance(key, int):
                 table.claim(key, key, value)
-            elif isinstance(key, str) and key in announced:
+            elif key in announced:
                 table.claim(key, announced[key], value)
-            elif isinstance(key, str) and key:
-                names.append((key, value))
             else:
-                raise InvalidKeyError(key, shown(value))
+                names.append((key, value))
     else:
         # An iterable means "under the number it has here", so duplicates are harmless.
-        for number, value in {descriptor(value): value for value in fds}.items():
+        values = {descriptor(value): value for value in several("fds", fds)}
+        for number, value in values.items():
             table.claim(number, number, value)
     for number in _not_covered(table, pass_fds):
         table.claim(number, number, number, by_pass_fds=True)
@@ -146,7 +193,7 @@ def _not_covered(table: _Table, pass_fds: Iterable[int]) -> Iterator[int]:
     that ``fds`` maps to itself may also be in ``pass_fds``.
     """
     values = {entry.number: entry.value for entry in table.entries}
-    for number in dict.fromkeys(map(descriptor, pass_fds)):
+    for number in dict.fromkeys(map(descriptor, several("pass_fds", pass_fds))):
         twice = number in values and descriptor(values[number]) == number
         if not twice and not (number <= 2 and number in table.claims):
             yield number

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable
 
 from . import _plan, _sys, _types
-from ._entry import Key
+from ._entry import Key, several
 from ._launch import Launch, Start
 from .exceptions import UnsupportedOptionError
 
@@ -149,8 +149,8 @@ class Process(_Popen["AnyStr"]):
         **options: _types.Any,
     ) -> None:
         if not isinstance(args, (list, tuple, str, bytes, os.PathLike)):
-            args = list(args)
-        pass_fds = tuple(pass_fds)
+            args = list(several("args", args))
+        pass_fds = tuple(several("pass_fds", pass_fds))
         launch = Launch(
             args,
             fds=fds,
@@ -164,7 +164,7 @@ class Process(_Popen["AnyStr"]):
                 "env": env,
                 "start_new_session": start_new_session,
                 "pass_fds": pass_fds,
-                "listen_fds": tuple(listen_fds),
+                "listen_fds": tuple(several("listen_fds", listen_fds)),
                 **options,
             },
         )

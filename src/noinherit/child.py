@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from . import _handoff, _sys, _types
 from ._channel import Channel
 from ._entry import Handle, Key
+from ._sys import trust
 from .exceptions import (
     AlreadyTakenError,
     MalformedManifestError,
@@ -151,8 +152,10 @@ class InheritedFd:
 
 
 class _InheritedFds(dict["Key", InheritedFd]):
+    reason = ""  # see NotInheritedError
+
     def __missing__(self, key: object) -> NoReturn:
-        raise NotInheritedError(key, tuple(self))
+        raise NotInheritedError(key, tuple(self), self.reason)
 
 
 _lock = threading.Lock()
@@ -180,17 +183,20 @@ def inherited() -> Mapping[Key, InheritedFd]:
       number.
 
     A variable is ignored if it is meant for another process, or if the announced descriptors have
-    been closed or replaced since.
+    been closed or replaced since. Both are ignored in a process with more rights than its starter
+    (such as a set-user-ID program), and noinherit's own where Python ignores the environment
+    (``python -I`` and ``-E``).
 
     Raises `MalformedManifestError` for an announcement that cannot be parsed. A missing key raises
-    `NotInheritedError`, a `KeyError`.
+    `NotInheritedError`, a `KeyError`, whose ``reason`` says what was ignored.
     """
     global _inherited  # noqa: PLW0603 -- a process takes the ownership once
     with _lock:
         if _inherited is None:
             found = _InheritedFds()
             numbers: set[int] = set()
-            for record in [*_from_manifest(), *_from_systemd()]:
+            reasons: list[str] = []
+            for record in [*_from_manifest(reasons), *_from_systemd(reasons)]:
                 if record.number not in numbers:
                     numbers.add(record.number)
                     key = record.number if record.key in found else record.key
@@ -199,22 +205,32 @@ def inherited() -> Mapping[Key, InheritedFd]:
                         _make_noninheritable(found[key])
             for variable in (_handoff.VARIABLE, *_LISTEN_VARIABLES):
                 os.environ.pop(variable, None)
+            found.reason = "; ".join(reasons)
             _inherited = found
         return _inherited
 
 
-def _from_manifest() -> list[_handoff.Record]:
-    text = os.environ.get(_handoff.VARIABLE)
+def _from_manifest(reasons: list[str]) -> list[_handoff.Record]:
+    """Return the records of this process; append to `reasons` why others are missing."""
+    text, reason = trust.variable(_handoff.VARIABLE)
     if text is None:
+        reasons.extend(filter(None, [reason]))
         return []
     records = _handoff.decode(text)
     _open_sockets(records)
-    return list(filter(_is_ours, records))
+    ours = list(filter(_is_ours, records))
+    if gone := [record.key for record in records if record not in ours]:
+        keys = ", ".join(map(repr, gone))
+        reasons.append(f"what {_handoff.VARIABLE} announces as {keys} is closed or was replaced")
+    return ours
 
 
 if sys.platform == "win32":
     import _winapi
     import msvcrt
+
+    # FILE_TYPE_DISK, FILE_TYPE_CHAR and FILE_TYPE_PIPE, as the parent names them.
+    _KINDS = {1: "file", 2: "character device", 3: "pipe"}
 
     def _is_ours(record: _handoff.Record) -> bool:
         """Return whether this process inherited the descriptor that `record` describes."""
@@ -222,7 +238,9 @@ if sys.platform == "win32":
             if record.kind == "socket":
                 return record.shared is not None
             if record.kind != "other":
-                return f"{msvcrt.get_osfhandle(record.number):x}" == record.identity
+                handle = msvcrt.get_osfhandle(record.number)
+                record.kind = _KINDS.get(_winapi.GetFileType(handle), "other")
+                return f"{handle:x}" == record.identity and record.kind != "other"
             # An event or a process has no number to compare. But an inherited handle is
             # inheritable, and an unrelated file may have received the same value since.
             handle = int(record.identity, 16)
@@ -256,20 +274,31 @@ else:
         """Do nothing: on POSIX, a socket is inherited like any other descriptor."""
 
     def _is_ours(record: _handoff.Record) -> bool:
-        """Return whether this process inherited the descriptor that `record` describes."""
+        """Return whether this process inherited the descriptor that `record` describes.
+
+        The variable is believed for the key only: the kind is what the kernel reports.
+        """
         try:
             here = _handoff.record(record.key, record.number, record.number)
         except OSError:
             return False
+        record.kind = here.kind
         return here.identity == record.identity
 
     def _make_noninheritable(inherited: InheritedFd) -> None:
         os.set_inheritable(inherited.fileno(), False)
 
 
-def _from_systemd() -> list[_handoff.Record]:
+def _from_systemd(reasons: list[str]) -> list[_handoff.Record]:
+    """Return the announced records; append to `reasons` why some, or their names, are missing."""
     count, pid = os.environ.get("LISTEN_FDS"), os.environ.get("LISTEN_PID")
-    if count is None or pid != str(os.getpid()):
+    if count is None:
+        return []
+    if pid != str(os.getpid()):
+        reasons.append(f"LISTEN_FDS is for process {pid}, and this is {os.getpid()}")
+        return []
+    if reason := trust.why_privileged():
+        reasons.append(f"LISTEN_FDS is ignored: {reason}")
         return []
     if not (count.isascii() and count.isdigit() and len(count) < len(str(2**31))):
         raise MalformedManifestError("LISTEN_FDS", count, "not a number of descriptors")
@@ -279,6 +308,8 @@ def _from_systemd() -> list[_handoff.Record]:
         raise MalformedManifestError(
             "LISTEN_FDNAMES", ":".join(names), f"{len(names)} names for {count} descriptors"
         )
+    if names == [""]:
+        reasons.append("LISTEN_FDNAMES gives no names")
     found = []
     for index, number in enumerate(numbers):
         name = names[index] if index < len(names) else ""

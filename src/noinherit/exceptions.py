@@ -21,6 +21,7 @@ __all__ = [
     "NumberOutOfRangeError",
     "NumberTakenError",
     "RequestError",
+    "SingleValueError",
     "UnknownKeyError",
     "UnknownStrategyError",
     "UnsupportedOptionError",
@@ -37,18 +38,21 @@ class RequestError(NoinheritError, ValueError):
 
 
 class InvalidKeyError(RequestError):
-    """A key of ``fds`` is neither a number nor a non-empty name."""
+    """A key of ``fds`` or of an `fd_arg` is neither a number nor a non-empty name.
 
-    def __init__(self, key: object, value: int | str) -> None:
+    ``value`` is ``None`` if the key is of an `fd_arg`.
+    """
+
+    def __init__(self, key: object, value: int | str | None) -> None:
         self.key = key if isinstance(key, (int, str)) else repr(key)
         self.value = value
         super().__init__(self.key, value)
 
     def __str__(self) -> str:
-        return (
-            f"fds[{self.key!r}] = {self.value}: "
-            "a key is the number in the child (an int) or a name (a non-empty str)"
+        where = (
+            f"fd_arg({self.key!r})" if self.value is None else f"fds[{self.key!r}] = {self.value}"
         )
+        return f"{where}: a key is the number in the child (an int) or a name (a non-empty str)"
 
 
 class NumberOutOfRangeError(RequestError):
@@ -137,6 +141,26 @@ class UnknownKeyError(RequestError):
         return f"fd_arg({self.key!r}): no such key in fds ({has})"
 
 
+class SingleValueError(RequestError, TypeError):
+    """An option that takes several objects, such as ``fds``, was given a single one.
+
+    ``value`` is ``None`` if the option was given ``None``.
+    """
+
+    def __init__(self, option: str, value: int | str | None) -> None:
+        self.option = option
+        self.value = value
+        super().__init__(option, value)
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"{self.option}=None: {self.option} takes a list; use () for none"
+        return (
+            f"{self.option}={self.value}: this is one object, and {self.option} takes several; "
+            f"put it in a list: {self.option}=[...]"
+        )
+
+
 class UnsupportedOptionError(RequestError):
     """An option, or its value, does not work with this request or on this system."""
 
@@ -186,20 +210,30 @@ class AuditUnsupportedError(NoinheritError):
 
 
 class NotInheritedError(NoinheritError, KeyError):
-    """The parent did not hand over a descriptor with this key; ``known`` are those it did."""
+    """The parent did not hand over a descriptor with this key.
 
-    def __init__(self, key: object, known: tuple[int | str, ...] = ()) -> None:
+    - ``known`` are the keys that it did hand over.
+    - ``reason`` says why something that was announced is missing among them, or why it has no
+      name. It is empty if nothing was announced, or if everything announced is in ``known``.
+    """
+
+    def __init__(self, key: object, known: tuple[int | str, ...] = (), reason: str = "") -> None:
         self.key = key
         self.known = known
-        super().__init__(key, known)
+        self.reason = reason
+        super().__init__(key, known, reason)
 
     def __str__(self) -> str:
-        if not self.known:
-            return (
-                f"{self.key!r}: nothing was handed to this process "
+        if self.known:
+            text = f"no such key; the parent handed over {_listed(self.known, 'and')}"
+        elif self.reason:
+            text = "nothing is left of what was announced"
+        else:
+            text = (
+                "nothing was announced to this process "
                 "(was it started by spawn_with or noinherit run?)"
             )
-        return f"{self.key!r}: no such key; the parent handed over {_listed(self.known, 'and')}"
+        return f"{self.key!r}: {text}" + (f" ({self.reason})" if self.reason else "")
 
 
 class NotInstalledError(NoinheritError, RuntimeError):

@@ -35,7 +35,7 @@ scalars: st.SearchStrategy[Any] = (
     | st.text(max_size=8)
     | st.binary(max_size=8)
     | st.builds(object)
-    | st.builds(noinherit.fd_arg, st.integers(0, 9) | st.text(max_size=3))
+    | st.builds(noinherit.fd_arg, st.integers(0, 9) | st.text(min_size=1, max_size=3))
 )
 junk = scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.text(max_size=3), scalars)
 # Mostly what might work: else nothing but the first check would ever be reached.

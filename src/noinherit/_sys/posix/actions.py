@@ -29,6 +29,7 @@ import sys
 assert sys.platform != "win32"
 
 from ...exceptions import UnknownStrategyError
+from .. import trust
 from . import libc, remap, system
 from .descriptors import inheritable, open_descriptors
 from .strings import variables
@@ -166,7 +167,7 @@ STRATEGIES: tuple[type[FileActions | PopenEngine], ...] = tuple(
 def strategy() -> type[FileActions | PopenEngine]:
     """Return the strategy that ``NOINHERIT_STRATEGY`` names, else the best one here."""
     value = variables.get(b"NOINHERIT_STRATEGY")
-    if not value:
+    if not value or trust.variable("NOINHERIT_STRATEGY")[1]:
         return STRATEGIES[0]
     name = os.fsdecode(value)
     for kind in STRATEGIES:

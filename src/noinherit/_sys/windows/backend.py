@@ -14,6 +14,7 @@ from ...exceptions import (
     UnknownStrategyError,
     UnsupportedOptionError,
 )
+from .. import trust
 from ..api import Description, Held
 from . import structs
 
@@ -93,7 +94,7 @@ _one_at_a_time = threading.Lock()
 
 def strategy() -> str:
     """Return the strategy that ``NOINHERIT_STRATEGY`` asks for, else the helper parent."""
-    name = os.environ.get("NOINHERIT_STRATEGY") or _HELPER
+    name = trust.variable("NOINHERIT_STRATEGY")[0] or _HELPER
     if name not in STRATEGIES:
         raise UnknownStrategyError(name, STRATEGIES)
     return name
