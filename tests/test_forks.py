@@ -36,6 +36,7 @@ def forked(function):
 def more_than(before):
     return [number for number in held() if number not in before]
 
+directory = os.open("/", os.O_RDONLY)
 waiting, go_on = threading.Event(), threading.Event()
 
 def stop_at(event):
@@ -66,6 +67,8 @@ OPTIONS = {
     "by the standard engine": "fds={9: 0, 'name': 1}, umask=0o22",
     "with a trampoline": "fds={'name': 0}, listen_fds=['name']",
     "with a lifeline": "lifeline=True",
+    "in an open directory": "cwd=directory",
+    "with a trampoline that resets signals": "reset_signals=True, umask=0o22",
 }
 
 

@@ -37,6 +37,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "no key": {"fds": {"": 0}},
     "a number claimed twice": {"fds": {1: 0}, "stdout": subprocess.PIPE},
     "a number claimed by pass_fds": {"fds": {9: 0}, "pass_fds": [9]},
+    "a closed directory": {"fds": {9: 0}, "cwd": CLOSED},
     "close_fds=False": {"fds": {9: 0}, "close_fds": False},
     "an fd_arg without a key": {"args": [fd_arg("x")], "fds": {9: 0}},
     "an fd_arg of env without a key": {"env": {"A": fd_arg("x")}, "fds": {9: 0}},
@@ -48,6 +49,7 @@ if not POSIX:
     REFUSED |= {
         "a socket as a stream": {"fds": {0: "socket"}},
         "a socket for a shell": {"fds": {"a": "socket"}, "shell": True},
+        "an open directory": {"fds": {}, "cwd": 0},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from .exceptions import ClosedDescriptorError, NotADescriptorError, SingleValueError
@@ -87,6 +88,13 @@ def several(option: str, value: Any) -> Iterable[Any]:
         else:
             return value  # type: ignore[no-any-return]  # iter() has accepted it
     raise SingleValueError(option, None if value is None else shown(value))
+
+
+def is_open_directory(cwd: object) -> bool:
+    """Return whether `cwd` stands for an open directory, and is not a path."""
+    if isinstance(cwd, (str, bytes, os.PathLike)):
+        return False
+    return isinstance(cwd, int) or hasattr(cwd, "fileno")
 
 
 def descriptor(value: Any, key: Key | None = None) -> int:

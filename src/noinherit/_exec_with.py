@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from . import _handoff, _plan, _sys, _types
-from ._entry import Key, several, shown
+from ._entry import Key, descriptor, is_open_directory, several, shown
 from ._listen import variables
 from ._sys import forks
 from .exceptions import UnsupportedOptionError
@@ -20,13 +20,14 @@ def exec_with(
     executable: _types.Any = None,
     env: Mapping[_types.Any, _types.Any] | None = None,
     cwd: _types.Any = None,
+    reset_signals: bool = False,
 ) -> _types.NoReturn:
     """Become `args`: a program that holds exactly the standard streams and `fds`.
 
-    POSIX only. `fds`, `listen_fds`, `executable`, `env` and `cwd` are as for `spawn_with`, and
-    names are announced in the same way: `noinherit.inherited` finds them in the new program. A
-    server can execute itself again to reload. It hands over its `InheritedFd` objects, or the
-    sockets that it took from them.
+    POSIX only. `fds`, `listen_fds`, `executable`, `env`, `cwd` and `reset_signals` are as for
+    `spawn_with`, and names are announced in the same way: `noinherit.inherited` finds them in the
+    new program. A server can execute itself again to reload. It hands over its `InheritedFd`
+    objects, or the sockets that it took from them.
 
     Does not return. Output that is buffered in file objects is lost, as with `os.execv`: flush it
     first. If the program cannot be executed, numbers, flags, directory and environment are as they
@@ -35,7 +36,8 @@ def exec_with(
     every one: a process there cannot become another program. Start it by `spawn_with`, and end.
 
     A descriptor that another thread opens as inheritable just before :manpage:`execve(2)` reaches
-    the new program.
+    the new program. With `reset_signals`, a signal that is pending because this thread blocks it is
+    delivered just before.
 
     >>> noinherit.exec_with([sys.executable, *sys.argv], fds={"http": listener})  # doctest: +SKIP
     """
@@ -46,6 +48,9 @@ def exec_with(
             "for it, and end with its exit status"
         )
         raise UnsupportedOptionError("args", shown(args), reason)
+    if is_open_directory(cwd):
+        backend.check_directory(cwd)
+        cwd = descriptor(cwd)
     one = isinstance(args, (str, bytes, os.PathLike))
     words = [args] if one else list(several("args", args))
     listen_fds = tuple(several("listen_fds", listen_fds))
@@ -65,6 +70,7 @@ def exec_with(
                 added[_handoff.VARIABLE] = _handoff.encode(held)
             words = _plan.resolve_args(words, by_key)
             program = words[0] if executable is None else executable
-            backend.become(program, words, backend.encoded_environment(env, added), cwd, held)
+            environment = backend.encoded_environment(env, added)
+            backend.become(program, words, environment, cwd, held, reset_signals=reset_signals)
         finally:
             backend.release(copies)

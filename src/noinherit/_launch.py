@@ -6,7 +6,7 @@ import subprocess
 import threading
 
 from . import _handoff, _plan, _sys
-from ._entry import descriptor
+from ._entry import descriptor, is_open_directory
 from ._lifeline import Lifeline
 from ._listen import variables
 from ._sys import forks
@@ -32,6 +32,7 @@ class Launch:
 
     lifeline: Lifeline | None = None
     trampoline: Trampoline | None = None
+    directory: int | None = None  # a copy of the open directory that cwd names, if it names one
     # The thread that is starting the child.
     _thread = 0
 
@@ -60,6 +61,10 @@ class Launch:
         _plan.check_references(args, options["env"], entries, backend.has_number)
         _check_streams(redirected)
         backend.check(entries, options)
+        cwd = options["cwd"]
+        self._open_directory = cwd if is_open_directory(cwd) else None
+        if self._open_directory is not None:
+            backend.check_directory(cwd)
         self.stderr = streams[2]
         # With stdout=None, Popen would send STDOUT to our stdout, not to fds[1].
         if self.stderr == subprocess.STDOUT and streams[1] is None and _plan.merge_stderr(entries):
@@ -70,6 +75,9 @@ class Launch:
         self._entries = entries
         self._wants_lifeline = lifeline
         self._has_preexec_fn = options["preexec_fn"] is not None
+        self.reset_signals: bool = options["reset_signals"]
+        # Popen's own engine can do neither.
+        self._beyond_popen = self.reset_signals or self._open_directory is not None
         self.held: Sequence[Held] = ()
         self._copies: list[int] = []
 
@@ -79,18 +87,21 @@ class Launch:
         # made in place.
         in_place = self.engine.by_popen and not self._announced
         held: list[Held] = []
-        if self._entries or self._wants_lifeline:
+        if self._entries or self._wants_lifeline or self._beyond_popen:
             self._thread = threading.get_ident()
             forks.register(self)
-        # First, because hold() raises for a closed descriptor and nothing else is open yet.
+        # First, because both raise for a closed descriptor and nothing else is open yet.
+        if self._open_directory is not None:
+            self.directory = _sys.backend.hold_directory(self._open_directory, self._copies)
         if self._entries:
             held = _sys.backend.hold(self._entries, self._copies, in_place=in_place)
         if self._wants_lifeline:
             with forks.held_off:
                 self.lifeline = Lifeline()
             held += self._hold_end(_plan.LIFELINE, self.lifeline.theirs, held, in_place=in_place)
-        moved = self.engine.by_popen and any(each.is_moved for each in held)
-        if self._announced or (moved and not self._has_preexec_fn):
+        beyond_popen = self._beyond_popen or any(each.is_moved for each in held)
+        needs_code = self.engine.by_popen and not self._has_preexec_fn and beyond_popen
+        if self._announced or needs_code:
             with forks.held_off:
                 self.trampoline = _sys.backend.Trampoline(self._announced)
             held += self._hold_end(_plan.REPORT, self.trampoline.theirs, held, in_place=True)
@@ -210,6 +221,8 @@ class Start:
         # None if a subclass bypassed Process.__init__.
         self._launch = launch
         self.held: Sequence[Held] = () if launch is None else launch.held
+        self.directory = None if launch is None else launch.directory
+        self.reset_signals = launch is not None and launch.reset_signals
         self.engine = None if launch is None else launch.engine
 
     @property
@@ -239,8 +252,9 @@ class Start:
     def popen_arguments(self) -> tuple[Any, ...]:
         """Return the arguments for Popen's own engine.
 
-        Popen closes everything else in the child, but cannot change numbers. The trampoline
-        changes them; with a `preexec_fn`, a function that runs before it in the forked child does.
+        Popen closes everything else in the child, but cannot change numbers, enter an open
+        directory or reset all signals. The trampoline does that; with a `preexec_fn`, a function
+        that runs before it in the forked child does.
         """
         args, env, added = self.resolve_command()
         executable, shell = self.executable, self.shell
@@ -257,12 +271,16 @@ class Start:
             if preexec_fn is None:
                 # The trampoline changes the ids: the new user may have no access to this Python.
                 ids = (None, None, None)
+                if self.directory is not None:
+                    kept += (self.directory,)
         elif added or (env is None and preexec_fn is None and self._is_for_popen()):
             # With a preexec_fn, env stays None: the program gets what it puts into the environment.
             env = encoded_environment(env, added)
-        if trampoline is None and any(each.is_moved for each in self.held):
-            preexec_fn = _sys.backend.renumber_before(preexec_fn, self.held)
-            kept = tuple(each.number for each in self.held if each.number > 2)
+        if preexec_fn is not None:
+            moved = trampoline is None and any(each.is_moved for each in self.held)
+            preexec_fn = _sys.backend.before_preexec_fn(self, self.held if moved else ())
+            if moved:
+                kept = tuple(each.number for each in self.held if each.number > 2)
         streams = {**self.streams} | {
             each.number: each.copy for each in self.held if each.number <= 2
         }
@@ -273,7 +291,7 @@ class Start:
             preexec_fn,
             self.close_fds,
             kept,
-            self.cwd,
+            None if self.directory is not None else self.cwd,
             env,
             self.startupinfo,
             self.creationflags,

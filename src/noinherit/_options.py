@@ -18,6 +18,8 @@ Word: TypeAlias = StrOrBytesPath | FdArg
 Args: TypeAlias = StrOrBytesPath | Sequence[Word]
 # Names are str or bytes. With a union of mappings mypy refuses {**os.environ, "N": fd_arg(6)}.
 Env: TypeAlias = Mapping[Any, Word]
+# A path, or the descriptor of an open directory.
+Directory: TypeAlias = StrOrBytesPath | int | HasFileno
 Stream: TypeAlias = int | IO[Any] | HasFileno | None
 
 
@@ -31,11 +33,12 @@ class CommonOptions(TypedDict, total=False):
     stderr: Stream
     preexec_fn: Callable[[], object] | None
     shell: bool
-    cwd: StrOrBytesPath | None
+    cwd: Directory | None
     env: Env | None
     startupinfo: Any
     creationflags: int
     restore_signals: bool
+    reset_signals: bool
     start_new_session: bool
     pass_fds: Iterable[int]
     user: str | int | None

@@ -146,6 +146,7 @@ class Process(_Popen["AnyStr"]):
         fds: _plan.Fds = (),
         lifeline: bool = False,
         listen_fds: Iterable[Key] = (),
+        reset_signals: bool = False,
         **options: _types.Any,
     ) -> None:
         if not isinstance(args, (list, tuple, str, bytes, os.PathLike)):
@@ -165,6 +166,7 @@ class Process(_Popen["AnyStr"]):
                 "start_new_session": start_new_session,
                 "pass_fds": pass_fds,
                 "listen_fds": tuple(several("listen_fds", listen_fds)),
+                "reset_signals": reset_signals,
                 **options,
             },
         )
@@ -359,6 +361,18 @@ def spawn_with(
     With ``user``, ``group``, ``extra_groups``, ``umask`` or ``preexec_fn``, a number that is taken
     in this process costs the start of one more Python (see the gotchas), and a name gets any free
     number.
+
+    Two more are noinherit's own, both on POSIX:
+
+    - ``reset_signals=True``: the child starts with the default action for every signal and with
+      none blocked, whatever this thread blocks and this process ignores. Otherwise it inherits
+      both, as with `subprocess.Popen` (:manpage:`execve(2)`). On Windows, a process inherits
+      neither, and the option changes nothing.
+    - ``cwd`` may be an open directory: a descriptor number, or an object with ``fileno()``. The
+      child starts in that directory, even if it was renamed or removed. On Windows it is refused.
+
+    Both use :manpage:`posix_spawn(3)` where they can; with one of the options above, or where libc
+    cannot close the rest, they cost the start of one more Python.
 
     With ``lifeline=True`` the child gets one more descriptor, for `Process.wait_released`.
 

@@ -1,8 +1,9 @@
 """An independent child: prints, as JSON, what it holds.
 
 It must not import noinherit: it is the witness. Run it as ``python -I -S probe.py``. Prints
-``{"fds": {number: identity}, "handles": {value: identity}, "args": [...]}``. The handles are those
-that are inheritable, on Windows: what a parent passed on is, and what a process opens is not.
+``{"fds": {number: identity}, "handles": {value: identity}, "cwd": identity, "args": [...]}``. The
+handles are those that are inheritable, on Windows: what a parent passed on is, and what a process
+opens is not.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import os
 import sys
 
 
-def identity(fd: int) -> str:
+def identity(fd: int | str) -> str:
     """Device and inode; on Windows, files have them, and everything else has zeros."""
-    status = os.fstat(fd)
+    status = os.stat(fd)  # noqa: PTH116 -- it takes a number, too
     return f"{status.st_dev}:{status.st_ino}"
 
 
@@ -77,5 +78,10 @@ else:
 
 
 if __name__ == "__main__":
-    report = {"fds": held(), "handles": inheritable_handles(), "args": sys.argv[1:]}
+    report = {
+        "fds": held(),
+        "handles": inheritable_handles(),
+        "cwd": identity("."),
+        "args": sys.argv[1:],
+    }
     print(json.dumps(report), flush=True)

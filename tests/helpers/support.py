@@ -89,6 +89,7 @@ class Witness:
     def __init__(self, report: dict[str, Any]) -> None:
         self.fds: dict[int, str] = {int(number): who for number, who in report["fds"].items()}
         self.handles: dict[int, str] = report["handles"]
+        self.cwd: str = report["cwd"]
         self.args: list[str] = report["args"]
 
     @property

@@ -31,8 +31,10 @@ int main(void) {
     SIZE(posix_spawn_file_actions_t);
     SIZE(posix_spawnattr_t);
     SIZE(sigset_t);
+    SIZE(struct sigaction);
     VALUE(POSIX_SPAWN_SETPGROUP);
     VALUE(POSIX_SPAWN_SETSIGDEF);
+    VALUE(POSIX_SPAWN_SETSIGMASK);
     #ifdef POSIX_SPAWN_SETSID
     VALUE(POSIX_SPAWN_SETSID);
     #endif
@@ -64,7 +66,7 @@ def test_sizes_and_constants(tmp_path: Path) -> None:
     sizes = [
         (int(size), int(alignment)) for name, size, alignment in (r for r in rows if r[0] == "size")
     ]
-    assert len(sizes) == 3
+    assert len(sizes) == 4
     for size, alignment in sizes:
         assert size <= ctypes.sizeof(libc.Opaque)
         assert alignment <= ctypes.alignment(libc.Opaque)

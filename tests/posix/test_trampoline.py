@@ -64,6 +64,26 @@ class TestAFailure:
             assert caught.value.filename == program
         assert (held(), children()) == before
 
+    @pytest.mark.parametrize("status", ["exit 0", "exit 127", "kill -9 $$"])
+    def test_of_the_python_to_start_is_raised(
+        self, status: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make_file: Make
+    ) -> None:
+        python = tmp_path / "python"
+        python.write_text(f"#!/bin/sh\n{status}\n")
+        python.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(python))
+        a, b = make_file(), make_file()
+        before = held(), children()
+        if "kill" in status:  # the program would have been killed in the same way
+            with spawn_with(["true"], fds={a: b, b: a}, umask=0, stdout=-1) as process:
+                assert process.communicate()[0] == b""
+            assert process.returncode == -9
+        else:
+            with pytest.raises(OSError, match="could not start") as caught:
+                spawn_with(["true"], fds={a: b, b: a}, umask=0, stdout=-1)
+            assert caught.value.filename == str(python)
+        assert (held(), children()) == before
+
     def test_of_the_directory_names_that(self, make_file: Make) -> None:
         a, b = make_file(), make_file()
         with pytest.raises(FileNotFoundError) as caught:

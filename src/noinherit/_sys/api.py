@@ -109,12 +109,15 @@ if TYPE_CHECKING:
         # The redirected standard streams. `held` has the other descriptors for the child.
         streams: Mapping[int, int]
         held: Sequence[Held]
+        # A copy of the open directory that `cwd` names, if it names one.
+        directory: int | None
         engine: Any
         executable: Any
         preexec_fn: Any
         shell: bool
         cwd: Any
         restore_signals: bool
+        reset_signals: bool
         start_new_session: bool
         process_group: int
         gid: int | None
@@ -189,6 +192,12 @@ if TYPE_CHECKING:
             Every copy is appended to `copies` at once, so the caller can close them even on error.
             """
 
+        def check_directory(self, value: Any) -> None:
+            """Raise for a `value` of ``cwd`` that is not a path, unless it is an open directory."""
+
+        def hold_directory(self, value: Any, copies: list[int]) -> int:
+            """Copy the descriptor of an open directory, append the copy to `copies`, return it."""
+
         def release(self, copies: list[int]) -> None:
             """Close the copies and empty the list."""
 
@@ -211,6 +220,8 @@ if TYPE_CHECKING:
             env: Mapping[bytes, bytes],
             cwd: Any,
             held: Iterable[Held],
+            *,
+            reset_signals: bool,
         ) -> NoReturn:
             """Execute `program` in this process's place; see `noinherit.exec_with`."""
 
@@ -219,8 +230,11 @@ if TYPE_CHECKING:
         ) -> Mapping[bytes, bytes]:
             """Return `env`, or this process's variables, and `added`, for Popen's own engine."""
 
-        def renumber_before(self, preexec_fn: Any, held: Sequence[Held]) -> Callable[[], None]:
-            """Return a ``preexec_fn`` that gives `held` their numbers, then calls `preexec_fn`."""
+        def before_preexec_fn(self, start: Start, held: Sequence[Held]) -> Callable[[], Any]:
+            """Return a ``preexec_fn`` that first does what Popen's own engine cannot do.
+
+            It enters the open directory, resets the signals and gives `held` their numbers.
+            """
 
         def Trampoline(self, variables: Mapping[str, str]) -> Trampoline:  # noqa: N802 -- a class there
             """Return a trampoline that sets `variables` and, if there are any, ``LISTEN_PID``."""
@@ -268,6 +282,7 @@ if TYPE_CHECKING:
         # The values in <spawn.h>; 0 if the system lacks the flag.
         POSIX_SPAWN_SETPGROUP: int
         POSIX_SPAWN_SETSIGDEF: int
+        POSIX_SPAWN_SETSIGMASK: int
         POSIX_SPAWN_SETSID: int
         POSIX_SPAWN_CLOEXEC_DEFAULT: int
 

@@ -70,6 +70,11 @@ class FileActions:
         assert libc.posix_spawn_file_actions_addchdir_np is not None
         libc.posix_spawn_file_actions_addchdir_np(self.raw, path)
 
+    def fchdir(self, number: int) -> None:
+        """Change the child's directory to the one that is open as `number`."""
+        assert libc.posix_spawn_file_actions_addfchdir_np is not None
+        libc.posix_spawn_file_actions_addfchdir_np(self.raw, number)
+
     def dup2(self, source: int, target: int) -> None:
         """Copy `source` to `target`, inheritable. The two numbers must differ."""
         libc.posix_spawn_file_actions_adddup2(self.raw, source, target)
@@ -177,9 +182,12 @@ def strategy() -> type[FileActions | PopenEngine]:
 
 
 def compiled(
-    kind: type[FileActions], table: Mapping[int, int], directory: bytes | None
+    kind: type[FileActions], table: Mapping[int, int], directory: bytes | int | None
 ) -> FileActions:
-    """Return the actions by which a child holds exactly `table`, {number: source}."""
+    """Return the actions by which a child holds exactly `table`, {number: source}.
+
+    `directory` is a path or the number of an open directory.
+    """
     compiler = _compiled if kind.lasting else _compiled.__wrapped__
     return compiler(kind, tuple(table.items()), directory)  # type: ignore[arg-type]  # mypy asks the instances for __hash__
 
@@ -187,10 +195,13 @@ def compiled(
 # libc only reads the returned actions, so threads can share them.
 @functools.lru_cache(maxsize=16)
 def _compiled(
-    kind: type[FileActions], table: tuple[tuple[int, int], ...], directory: bytes | None
+    kind: type[FileActions], table: tuple[tuple[int, int], ...], directory: bytes | int | None
 ) -> FileActions:
     actions = kind()
-    if directory is not None:
+    # First, because remap may overwrite an open directory's number.
+    if isinstance(directory, int):
+        actions.fchdir(directory)
+    elif directory is not None:
         actions.chdir(directory)
     remap.remap(dict(table), actions)
     return actions

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import functools
-import signal
 import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 assert sys.platform != "win32"
 
 from . import libc, system
+from .dispositions import ALL, IGNORED_BY_PYTHON
 
-# The signals that the interpreter ignores. With restore_signals, a child has the default action.
-_RESTORED = libc.Opaque()
-libc.sigemptyset(_RESTORED)
-for _name in ("SIGPIPE", "SIGXFZ", "SIGXFSZ"):
-    if hasattr(signal, _name):
-        libc.sigaddset(_RESTORED, getattr(signal, _name))
+
+def _signals(numbers: Iterable[int]) -> Any:
+    signals = libc.Opaque()
+    libc.sigemptyset(signals)
+    for number in numbers:
+        libc.sigaddset(signals, number)
+    return signals
+
+
+_SET_IGNORED_BY_PYTHON = _signals(IGNORED_BY_PYTHON)
+_SET_ALL = _signals(ALL)
+_SET_NONE = _signals(())
 _HIGHEST = 2**31 - 1
 
 
@@ -27,14 +34,23 @@ class Attributes:
     """Owner of one ``posix_spawnattr_t``."""
 
     def __init__(
-        self, flags: int, restore_signals: bool, start_new_session: bool, process_group: int
+        self,
+        flags: int,
+        restore_signals: bool,
+        start_new_session: bool,
+        process_group: int,
+        reset_signals: bool = False,
     ) -> None:
         raw = libc.Opaque()
         libc.posix_spawnattr_init(raw)
         self.raw = raw
-        if restore_signals:
+        if reset_signals:
+            flags |= system.POSIX_SPAWN_SETSIGDEF | system.POSIX_SPAWN_SETSIGMASK
+            libc.posix_spawnattr_setsigdefault(self.raw, _SET_ALL)
+            libc.posix_spawnattr_setsigmask(self.raw, _SET_NONE)
+        elif restore_signals:
             flags |= system.POSIX_SPAWN_SETSIGDEF
-            libc.posix_spawnattr_setsigdefault(self.raw, _RESTORED)
+            libc.posix_spawnattr_setsigdefault(self.raw, _SET_IGNORED_BY_PYTHON)
         if start_new_session:
             flags |= system.POSIX_SPAWN_SETSID
         if process_group > _HIGHEST:

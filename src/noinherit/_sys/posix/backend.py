@@ -13,7 +13,7 @@ import sys
 
 assert sys.platform != "win32"
 
-from ..._entry import descriptor, shown
+from ..._entry import descriptor, is_open_directory, shown
 from ..._identity import kind_and_identity
 from ...exceptions import ClosedDescriptorError
 from .. import forks
@@ -25,7 +25,7 @@ from .descriptors import limit
 from .flags import get_inheritable, set_inheritable, set_noinherit_all
 from .replace import become
 from .strings import arguments, c_strings, encoded_environment, environment, reject_nul
-from .trampoline import Trampoline, renumber_before, require_python
+from .trampoline import Trampoline, before_preexec_fn, require_python
 
 __all__ = [
     "HAS_EXEC",
@@ -35,7 +35,9 @@ __all__ = [
     "Trampoline",
     "audit",
     "become",
+    "before_preexec_fn",
     "check",
+    "check_directory",
     "check_stream",
     "choose_engine",
     "describe",
@@ -43,11 +45,11 @@ __all__ = [
     "get_inheritable",
     "has_number",
     "hold",
+    "hold_directory",
     "limit",
     "make_inheritable_for_popen",
     "private_copy",
     "release",
-    "renumber_before",
     "set_inheritable",
     "set_noinherit_all",
     "spawn",
@@ -83,10 +85,18 @@ def _beyond_posix_spawn(options: Mapping[str, Any]) -> bool:
         any(options.get(name) is not None for name in ("preexec_fn", "user", "group"))
         or options.get("extra_groups") is not None
         or options.get("umask", -1) >= 0
+        or not (options["close_fds"] or options["pass_fds"])
         or bool(options.get("listen_fds"))
         or (bool(options.get("start_new_session")) and not system.POSIX_SPAWN_SETSID)
-        or (options.get("cwd") is not None and libc.posix_spawn_file_actions_addchdir_np is None)
+        or (options.get("cwd") is not None and not _can_enter(options["cwd"]))
     )
+
+
+def _can_enter(cwd: Any) -> bool:
+    """Return whether posix_spawn can start a child in `cwd`."""
+    if is_open_directory(cwd):
+        return libc.posix_spawn_file_actions_addfchdir_np is not None
+    return libc.posix_spawn_file_actions_addchdir_np is not None
 
 
 def hold(
@@ -143,6 +153,29 @@ def hold(
     return held
 
 
+def check_directory(value: Any) -> None:
+    """Raise `ClosedDescriptorError`, or the error that :manpage:`fchdir(2)` would have."""
+    number = descriptor(value)
+    try:
+        os.stat(".", dir_fd=number)
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            raise ClosedDescriptorError(None, shown(value)) from None
+        raise OSError(error.errno, error.strerror, number) from None
+
+
+def hold_directory(value: Any, copies: list[int]) -> int:
+    """Copy the descriptor of an open directory, as `hold` copies."""
+    try:
+        with forks.held_off:
+            copies.extend(map(fcntl.fcntl, [descriptor(value)], [_DUPLICATE], [3]))
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            raise ClosedDescriptorError(None, shown(value)) from None
+        raise
+    return copies[-1]
+
+
 def release(copies: list[int]) -> None:
     """Close the copies and empty the list."""
     copies.insert(0, -1)  # the sentinel of iter()
@@ -185,7 +218,9 @@ def spawn(start: Start) -> tuple[int, Any]:
     program = encoded[0] if executable is args[0] else reject_nul(os.fsencode(executable))
     argv = c_strings(encoded)
     envp = environment(env, added_env)
-    directory = None if cwd is None else reject_nul(os.fsencode(cwd))
+    directory: bytes | int | None = start.directory
+    if directory is None and cwd is not None:
+        directory = reject_nul(os.fsencode(cwd))
     table = dict(start.streams)
     for each in start.held:
         table[each.number] = each.copy
@@ -195,11 +230,12 @@ def spawn(start: Start) -> tuple[int, Any]:
         bool(start.restore_signals),
         bool(start.start_new_session),
         start.process_group,
+        start.reset_signals,
     )
     failure = errno.ENOENT
     for path in _candidates(program, directory, env):
         # stat first: it is cheaper than a failing spawn for each directory on PATH.
-        code = 0 if path == program else _why_not(os.path.join(directory or b"", path))
+        code = 0 if path == program else _why_not(path, directory)
         if not code:
             code, pid = _posix_spawn(path, actions.raw, settings.raw, argv, envp)
             if not code:
@@ -229,10 +265,13 @@ def _posix_spawn(path: bytes, actions: Any, settings: Any, argv: Any, envp: Any)
         raise
 
 
-def _why_not(path: bytes) -> int:
-    """Return the errno of stat for `path`, 0 for success."""
+def _why_not(path: bytes, directory: bytes | int | None) -> int:
+    """Return the errno of stat for `path` as seen from `directory`, 0 for success."""
     try:
-        os.stat(path)
+        if isinstance(directory, int):
+            os.stat(path, dir_fd=directory)
+        else:
+            os.stat(os.path.join(directory or b"", path))
     except OSError as error:
         if error.errno is None:
             raise  # a signal handler raised it
@@ -240,12 +279,16 @@ def _why_not(path: bytes) -> int:
     return 0
 
 
-def _candidates(program: bytes, cwd: bytes | None, env: Mapping[Any, Any] | None) -> list[bytes]:
+def _candidates(
+    program: bytes, cwd: bytes | int | None, env: Mapping[Any, Any] | None
+) -> list[bytes]:
     """Return the paths to try for `program`: itself if it is a path, else one per PATH entry."""
     paths = [program]
     if ord("/") not in program:
         paths = [os.path.join(os.fsencode(folder), program) for folder in os.get_exec_path(env)]
     if cwd is not None and system.NEEDS_ABSOLUTE_PROGRAM:
+        if isinstance(cwd, int):
+            cwd = os.fsencode(system.name_of(cwd))
         paths = [os.path.join(os.getcwdb(), cwd, path) for path in paths]
     return paths
 
@@ -271,15 +314,20 @@ _OF_THE_PROGRAM = {
 }
 
 
-def _explained(code: int, executable: Any, cwd: Any, encoded_cwd: bytes | None) -> OSError:
+def _explained(code: int, executable: Any, cwd: Any, directory: bytes | int | None) -> OSError:
     """Return the error that `subprocess` would raise: posix_spawn does not report the failed step.
 
     See "One error for two mistakes" in docs/gotchas.md.
     """
-    if encoded_cwd is not None:
+    if directory is not None:
         try:
-            os.stat(encoded_cwd)
-            os.stat(os.path.join(encoded_cwd, b"."))  # needs the same permission as chdir
+            # "." needs the same permission as chdir.
+            if isinstance(directory, int):
+                cwd = descriptor(cwd)
+                os.stat(b".", dir_fd=directory)
+            else:
+                os.stat(directory)
+                os.stat(os.path.join(directory, b"."))
         except OSError as error:
             return OSError(error.errno, os.strerror(error.errno or code), cwd)
     if code in _OF_THE_PROGRAM:
@@ -311,6 +359,9 @@ def describe() -> Description:
             "close the rest in the child": chosen.exact,
             "change directory in posix_spawn": (
                 libc.posix_spawn_file_actions_addchdir_np is not None
+            ),
+            "enter an open directory in posix_spawn": (
+                libc.posix_spawn_file_actions_addfchdir_np is not None
             ),
             "start a session in posix_spawn": bool(system.POSIX_SPAWN_SETSID),
             "wait for a child without polling": system.wait_for_exit(os.getpid(), 0) is False,

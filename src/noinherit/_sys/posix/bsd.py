@@ -22,6 +22,7 @@ NEEDS_ABSOLUTE_PROGRAM = False
 # <spawn.h>
 POSIX_SPAWN_SETPGROUP = 0x02
 POSIX_SPAWN_SETSIGDEF = 0x10
+POSIX_SPAWN_SETSIGMASK = 0x20
 POSIX_SPAWN_SETSID = 0  # posix_spawn cannot start a session
 POSIX_SPAWN_CLOEXEC_DEFAULT = 0
 # Seconds; some systems refuse a large timespec in kevent(2).

@@ -24,8 +24,8 @@ assert sys.platform != "win32"
 _memory = getattr(ctypes, "PyDLL", ctypes.CDLL)(None)
 _blocking = ctypes.CDLL(None, use_errno=True)
 
-# Storage for a posix_spawn_file_actions_t, a posix_spawnattr_t or a sigset_t. They have 80, 336 and
-# 128 bytes in glibc and musl, and at most the size of a pointer in the BSDs and macOS.
+# Storage for a posix_spawn_file_actions_t, a posix_spawnattr_t, a sigset_t or a struct sigaction.
+# They have at most 336 bytes in glibc and musl. In the BSDs and macOS, the first two are pointers.
 Opaque = c_uint64 * 64
 
 
@@ -123,6 +123,13 @@ posix_spawn_file_actions_addchdir_np = _optional(
     file_actions=c_void_p,
     path=c_char_p,
 )
+posix_spawn_file_actions_addfchdir_np = _optional(
+    _memory,
+    "posix_spawn_file_actions_addfchdir_np",
+    _returned_errno,
+    file_actions=c_void_p,
+    fildes=c_int,
+)
 posix_spawnattr_init = _declare(
     _memory,
     "posix_spawnattr_init",
@@ -156,6 +163,13 @@ posix_spawnattr_setsigdefault = _declare(
     attr=c_void_p,
     sigdefault=c_void_p,
 )
+posix_spawnattr_setsigmask = _declare(
+    _memory,
+    "posix_spawnattr_setsigmask",
+    _returned_errno,
+    attr=c_void_p,
+    sigmask=c_void_p,
+)
 sigemptyset = _declare(
     _memory,
     "sigemptyset",
@@ -169,10 +183,14 @@ sigaddset = _declare(
     set=c_void_p,
     signum=c_int,
 )
-# The handler that was there before; None is SIG_DFL.
-signal = _memory.signal
-signal.restype = c_void_p
-signal.argtypes = [c_int, c_void_p]
+sigaction = _declare(
+    _memory,
+    "sigaction",
+    _minus_one_and_errno,
+    signum=c_int,
+    act=c_void_p,
+    oldact=c_void_p,
+)
 close_range = _optional(
     _blocking,
     "close_range",

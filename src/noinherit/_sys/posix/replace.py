@@ -10,8 +10,8 @@ import sys
 
 assert sys.platform != "win32"
 
-from . import libc
 from .descriptors import inheritable, open_descriptors
+from .dispositions import ALL, IGNORED_BY_PYTHON, put_back, set_default
 from .flags import set_noinherit_all
 
 TYPE_CHECKING = False
@@ -21,39 +21,56 @@ if TYPE_CHECKING:
 
     from ..api import Held
 
-# Python ignores these when it starts, and programs expect them not to be ignored.
-_IGNORED = ("SIGPIPE", "SIGXFSZ")
+# Enough for os.fchdir(), even if the directory cannot be read.
+_SEARCH = getattr(os, "O_PATH", getattr(os, "O_SEARCH", os.O_RDONLY)) | os.O_DIRECTORY
 
 
 def become(
-    program: Any, args: list[Any], env: Mapping[bytes, bytes], cwd: Any, held: Iterable[Held]
+    program: Any,
+    args: list[Any],
+    env: Mapping[bytes, bytes],
+    cwd: Any,
+    held: Iterable[Held],
+    *,
+    reset_signals: bool,
 ) -> NoReturn:
     """Execute `program` in this process's place, holding the standard streams and `held`.
 
     If that fails, numbers, flags, directory and signals are as they were, and the error is raised.
     """
     with contextlib.ExitStack() as undo:
+        if cwd is not None:  # first, because an open directory's number may be overwritten
+            before = os.open(".", _SEARCH)
+            undo.callback(os.close, before)
+            os.chdir(cwd)
+            undo.callback(os.fchdir, before)
         table = {each.number: each.copy for each in held}
         _move(table, undo)
         for number in open_descriptors():
             if number > 2 and number not in table and inheritable(number):
                 os.set_inheritable(number, False)
                 undo.callback(os.set_inheritable, number, True)
-        for name in _IGNORED:
-            if (signum := getattr(signal, name, None)) is not None:
-                undo.callback(libc.signal, signum, libc.signal(signum, None))
-        if cwd is not None:
-            before = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
-            undo.callback(os.close, before)
-            os.chdir(cwd)
-            undo.callback(os.fchdir, before)
         set_noinherit_all(table)  # another thread may have opened a descriptor since the loop
+        _reset(ALL if reset_signals else IGNORED_BY_PYTHON, undo)
+        if reset_signals:
+            blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            undo.callback(signal.pthread_sigmask, signal.SIG_SETMASK, blocked)
         try:
             os.execvpe(program, args, env)  # noqa: S606 -- the caller asked for no shell
         except OSError as error:
             if error.errno is None:
                 raise  # it is a signal handler's
             raise OSError(error.errno, error.strerror, program) from None
+
+
+def _reset(signals: Iterable[int], undo: contextlib.ExitStack) -> None:
+    """Give `signals` their default actions, except those that have a handler of Python's.
+
+    :manpage:`execve(2)` gives signals with a handler the default action. Until then they keep it.
+    """
+    for number in signals:
+        if not callable(signal.getsignal(number)):
+            undo.callback(put_back, number, set_default(number))
 
 
 def _move(table: Mapping[int, int], undo: contextlib.ExitStack) -> None:

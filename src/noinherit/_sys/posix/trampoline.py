@@ -1,20 +1,25 @@
-"""What Popen's own engine leaves to do in the child: change numbers, and set ``LISTEN_PID``.
+"""What Popen's own engine leaves to do in the child: numbers, the directory, signals, LISTEN_PID.
 
-That engine closes the rest in the child on every libc, but a descriptor keeps its number. So a
-Python starts in the child's place. It is a process with one thread and an exact table: nothing can
-race. It moves the descriptors, changes the ids, and becomes the program. It starts before the ids
-change, since the new user may have no access to this Python.
+That engine closes the rest in the child on every libc. But it cannot change a descriptor's number,
+enter an open directory, reset all signals, or set ``LISTEN_PID`` to the child's process id. So a
+Python starts in the child's place. It has one thread and an exact table, so nothing can race. It
+does these things, changes the ids, and becomes the program. It starts before the ids change,
+because the new user may have no access to this Python.
 
-A ``preexec_fn`` asks for code between fork and exec in any case: there, no second Python is needed.
+A ``preexec_fn`` is Python code between fork and exec. Where there is one, a function that runs
+before it does these things instead, except for ``LISTEN_PID``.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 
+from ..._entry import descriptor
 from ...exceptions import UnsupportedOptionError
+from . import dispositions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,20 +31,24 @@ if TYPE_CHECKING:
 
 assert sys.platform != "win32"
 
-# Python ignores these when it starts: here, and in the trampoline.
-_IGNORED = ("SIGPIPE", "SIGXFSZ")
-# No shell: it drops variables whose names it cannot spell. Python also has something to put back:
-# in the C locale it sets LC_CTYPE for its children (PEP 538). LISTEN_PIDFDID, which systemd sets
-# beside LISTEN_PID, would be another process's: sd_listen_fds(3) takes nothing then.
-#
-# Nothing may be imported once the ids have changed: hence the list of places, made before.
-#
-# A source or the pipe whose number another descriptor is to have is copied out of the way first.
-# os.dup makes copies that exec closes; those at their places stay, since os.dup2 does not.
+# - It writes "+" to the report pipe once it runs. If exec succeeds, the kernel closes the pipe.
+# - No shell: a shell drops variables whose names it cannot spell.
+# - Python's SIGINT handler would report Ctrl-C as a failure. The default action ends the child.
+# - The directory is entered before the ids change, as subprocess does. Its number is closed before
+#   another descriptor can receive it.
+# - get_exec_path() imports a module, and the new user may have no access to its file. So `places`
+#   is made before the ids change.
+# - A source, or the report pipe, may have a number that another descriptor should receive. It is
+#   copied to another number first. These copies are close-on-exec; those by os.dup2 are not.
+# - In the C locale, Python sets LC_CTYPE for its children (PEP 538).
+# - systemd sets LISTEN_PIDFDID beside LISTEN_PID. An inherited one belongs to another process, and
+#   sd_listen_fds(3) would refuse the descriptors.
+# - The error is the one that subprocess would report: the first on PATH other than "not found".
 _SCRIPT = """
 import os, signal, sys
 todo, locale, program, *args = sys.argv[1:]
-report, moves, signals, gid, gids, uid, listen = eval(todo)
+report, directory, moves, signals, unblock, gid, gids, uid, listen = eval(todo)
+os.write(report, b"+")
 step = ""
 def parked(number):
     while number in moves:
@@ -47,6 +56,13 @@ def parked(number):
     os.set_inheritable(number, False)
     return number
 try:
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if directory is not None:
+        step = "chdir"
+        os.fchdir(directory)
+        step = ""
+        os.close(directory)
     places = [program]
     if "/" not in program:
         places = [os.path.join(place, program) for place in os.get_exec_path()]
@@ -55,6 +71,8 @@ try:
         os.dup2(source, target)
     for number in signals:
         signal.signal(number, signal.SIG_DFL)
+    if unblock:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if gids is not None:
         os.setgroups(gids)
     if gid is not None:
@@ -86,7 +104,7 @@ def require_python(option: str, value: object) -> None:
     if not sys.executable:
         reason = (
             "a Python has to start in the child's place first, and sys.executable names none; "
-            "names, and numbers that are free in this process, need none"
+            "a preexec_fn, or names and numbers that are free in this process, need none"
         )
         raise UnsupportedOptionError(option, repr(value), reason)
 
@@ -94,13 +112,15 @@ def require_python(option: str, value: object) -> None:
 class Trampoline:
     """Owner of the pipe on which the trampoline reports why it could not become the program.
 
-    `variables` are those of systemd's socket activation; with them comes ``LISTEN_PID``.
+    `variables` are those of systemd's socket activation. If there are any, the child also gets
+    ``LISTEN_PID``.
     """
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         require_python("sys.executable", sys.executable)
         self.variables = variables
-        self._program: Any = None
+        self._python = sys.executable
+        self._named: dict[str, Any] = {}
         reading, writing = os.pipe()
         self._report = open(reading, "rb", 0)  # noqa: SIM115 -- close() closes it, and it has no path
         self.theirs = open(writing, "wb", 0)  # noqa: SIM115 -- close() closes it, and it has no path
@@ -120,64 +140,96 @@ class Trampoline:
         words = [args] if isinstance(args, (str, bytes, os.PathLike)) else list(args)
         if start.shell:
             words = [start.executable or "/bin/sh", "-c", *words]
-            self._program = words[0]
+            program = words[0]
         else:
-            self._program = words[0] if start.executable is None else start.executable
-        locale = env.get(b"LC_CTYPE")
-        ids = (None, None, None) if start.preexec_fn else (start.gid, start.gids, start.uid)
-        signals = [
-            int(number)
-            for name in _IGNORED
-            if (number := getattr(signal, name, None)) is not None
-            and (start.restore_signals or signal.getsignal(number) == signal.SIG_DFL)
-        ]
+            program = words[0] if start.executable is None else start.executable
         moves = {
             each.number: each.copy for each in start.held if each.number > 2 and each is not report
         }
-        todo = (report.copy, moves, signals, *ids, bool(self.variables))
+        # With a preexec_fn, the directory, the signals and the ids are as it left them. Only what
+        # this Python ignored when it started remains to be reset.
+        alone = start.preexec_fn is None
+        unblock = alone and start.reset_signals
+        signals = [
+            number
+            for number in (dispositions.ALL if unblock else dispositions.IGNORED_BY_PYTHON)
+            if start.reset_signals
+            or start.restore_signals
+            or signal.getsignal(number) == signal.SIG_DFL
+        ]
+        directory = start.directory if alone else None
+        ids = (start.gid, start.gids, start.uid) if alone else (None, None, None)
+        todo = (report.copy, directory, moves, signals, unblock, *ids, bool(self.variables))
+        self._named = {"exec": program}
+        if directory is not None:
+            self._named["chdir"] = descriptor(start.cwd)
+        locale = env.get(b"LC_CTYPE")
         return [
-            *(sys.executable, "-I", "-S", "-c", _SCRIPT, repr(todo)),
+            *(self._python, "-I", "-S", "-c", _SCRIPT, repr(todo)),
             "" if locale is None else "=" + os.fsdecode(locale),
-            self._program,
+            program,
             *words,
         ]
 
     def finish(self, process: subprocess.Popen[Any]) -> None:
-        """Return when the program runs in `process`; else raise what `subprocess` would have.
+        """Return when the program runs in `process`; else raise what `subprocess` would raise.
 
         All copies of the child's end in this process must be closed by now.
         """
-        said = b"0 "  # unless it can be read
         try:
             with self._report:
                 said = self._report.read()
-        finally:
-            if said:
-                with process:
-                    process.kill()
-        if said:
-            code, _, step = said.decode().partition(" ")
-            # As subprocess has it, an error before exec names no program.
-            raise OSError(int(code), os.strerror(int(code)), self._program if step else None)
+            failure = self._failure(said, process)
+        except BaseException:
+            with process:
+                process.kill()
+            raise
+        if failure is not None:
+            with process:
+                process.kill()
+            raise failure
+
+    def _failure(self, said: bytes, process: subprocess.Popen[Any]) -> OSError | None:
+        """Return the error that the report means; None if the program runs."""
+        if said == b"+":
+            return None
+        if not said:
+            # A signal may end this Python before it runs, as it would have ended the program.
+            ended_by_signal = process.wait() < 0
+            text = "this Python could not start in the child's place"
+            return None if ended_by_signal else OSError(errno.ENOEXEC, text, self._python)
+        code, _, step = said[1:].decode().partition(" ")
+        # subprocess names no file for an error of another step, either.
+        return OSError(int(code), os.strerror(int(code)), self._named.get(step))
 
 
-def renumber_before(preexec_fn: Callable[[], Any], held: Sequence[Held]) -> Callable[[], None]:
-    """Return a ``preexec_fn`` that gives `held` their numbers and then calls `preexec_fn`.
+def before_preexec_fn(start: Start, held: Sequence[Held]) -> Callable[[], Any]:
+    """Return a ``preexec_fn`` that does what Popen's own engine cannot do, then calls `start`'s.
 
-    Every one of the numbers has to be open by then: it is taken in this process, or a copy is
-    there. So the pipe on which Popen's engine reports an error is under none of them.
+    `held` are the descriptors that receive other numbers. Every one of these numbers is open by
+    then: it is taken in this process, or a copy has it. So none of them is the number of the pipe
+    on which Popen's engine reports an error.
     """
     moves = {each.number: each.copy for each in held if each.number > 2}
+    preexec_fn, directory, reset_signals = start.preexec_fn, start.directory, start.reset_signals
+    if not moves and directory is None and not reset_signals:
+        return preexec_fn  # type: ignore[no-any-return]  # the caller's own
 
     def parked(number: int) -> int:
         while number in moves:
             number = os.dup(number)
         return number
 
-    def renumbered() -> None:
+    def prepared() -> None:
+        if directory is not None:
+            os.fchdir(directory)
+        if reset_signals:
+            for number in dispositions.ALL:
+                dispositions.set_default(number)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
         sources = {target: parked(source) for target, source in moves.items()}
         for target, source in sources.items():
             os.dup2(source, target)
         preexec_fn()
 
-    return renumbered
+    return prepared

@@ -53,7 +53,9 @@ __all__ = [
     "Trampoline",
     "audit",
     "become",
+    "before_preexec_fn",
     "check",
+    "check_directory",
     "check_stream",
     "choose_engine",
     "describe",
@@ -61,11 +63,11 @@ __all__ = [
     "get_inheritable",
     "has_number",
     "hold",
+    "hold_directory",
     "limit",
     "make_inheritable_for_popen",
     "private_copy",
     "release",
-    "renumber_before",
     "set_inheritable",
     "set_noinherit_all",
     "spawn",
@@ -146,6 +148,17 @@ def hold(
     return held
 
 
+def check_directory(value: Any) -> NoReturn:
+    """Raise: CreateProcess takes a directory as a path only."""
+    reason = "on Windows a process can be started in a path only, not in an open directory"
+    raise UnsupportedOptionError("cwd", shown(value), reason)
+
+
+def hold_directory(value: Any, copies: list[int]) -> NoReturn:
+    """Raise: check_directory() has refused it."""
+    raise AssertionError("unreachable")
+
+
 def release(copies: list[int]) -> None:
     """Close the copies, and forget them."""
     while copies:
@@ -188,13 +201,19 @@ def encoded_environment(env: Mapping[Any, Any] | None, added: Mapping[str, str])
 
 
 def become(
-    program: Any, args: list[Any], env: Mapping[bytes, bytes], cwd: Any, held: Iterable[Held]
+    program: Any,
+    args: list[Any],
+    env: Mapping[bytes, bytes],
+    cwd: Any,
+    held: Iterable[Held],
+    *,
+    reset_signals: bool,
 ) -> NoReturn:
     """Raise: where HAS_EXEC is false, there is no such thing."""
     raise AssertionError("unreachable")
 
 
-def renumber_before(preexec_fn: Any, held: Sequence[Held]) -> NoReturn:
+def before_preexec_fn(start: Start, held: Sequence[Held]) -> NoReturn:
     """Raise: nothing runs between fork and exec here."""
     raise AssertionError("unreachable")
 
