@@ -106,6 +106,8 @@ def everything_that_popen_takes(cmd: list[str], sock: socket.socket) -> None:
         process_group=0,
     )
     run_with(cmd, lifeline=False, listen_fds=(), pass_fds=(3,), user=1, umask=0)
+    spawn_with(cmd, reset_signals=True, cwd=3)
+    spawn_with(cmd, cwd=sock)
 
 
 async def asyncio_has_the_same(cmd: list[str], sock: socket.socket) -> None:
