@@ -10,14 +10,17 @@ import threading
 from typing import Any
 
 from . import _sys
+from ._entry import shown
+from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Self, TypeVar
 
     from typing_extensions import Buffer
 
+    from ._entry import Entry
     from ._sys.api import End
 
     _T = TypeVar("_T")
@@ -35,7 +38,7 @@ class Channel:
     `socketpair` creates it, and in a child `InheritedFd.channel` does. These methods behave like
     those of a stream socket: `recv`, `recv_into`, `send`, `sendall`, `shutdown`, `settimeout`,
     `gettimeout`, `makefile`, `fileno` and `close`. This is also true on Windows, where the channel
-    is a named pipe.
+    is a named pipe, or two once an end has been a child's standard input.
 
     - After the end of file, every further `recv` returns ``b""``.
     - Sending after the peer has closed its end raises `BrokenPipeError`.
@@ -283,3 +286,26 @@ def socketpair() -> tuple[Channel, Channel]:
     """
     ours, theirs = _sys.ends.pair()
     return Channel(ours), Channel(theirs)
+
+
+def check_whole(entries: Iterable[Entry]) -> None:
+    """Raise for a channel that has become two handles, which no child can hold as one."""
+    for entry in entries:
+        if isinstance(entry.value, Channel) and entry.value._end.is_split:  # noqa: SLF001 -- one file
+            reason = (
+                "on Windows, one direction of this pair is already a child's standard input, so "
+                "this end is two handles; create another pair with noinherit.socketpair()"
+            )
+            raise UnsupportedOptionError(f"fds[{entry.key!r}]", shown(entry.value), reason)
+
+
+def hand_over(entries: Iterable[Entry]) -> None:
+    """Note which channels a child is about to receive as one descriptor each."""
+    for entry in entries:
+        if isinstance(entry.value, Channel):
+            entry.value._end.hand_over()  # noqa: SLF001 -- one file
+
+
+def as_stream(value: Any, number: int) -> Any:
+    """Return what a child receives as its standard stream `number` if that is to be `value`."""
+    return value._end.stream(number) if isinstance(value, Channel) else value  # noqa: SLF001 -- one file

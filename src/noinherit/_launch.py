@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 
-from . import _handoff, _plan, _sys
+from . import _channel, _handoff, _plan, _sys
 from ._entry import descriptor, is_open_directory
 from ._lifeline import Lifeline
 from ._listen import variables
@@ -65,10 +65,12 @@ class Launch:
         self._open_directory = cwd if is_open_directory(cwd) else None
         if self._open_directory is not None:
             backend.check_directory(cwd)
-        self.stderr = streams[2]
+        _channel.check_whole(entries)
         # With stdout=None, Popen would send STDOUT to our stdout, not to fds[1].
-        if self.stderr == subprocess.STDOUT and streams[1] is None and _plan.merge_stderr(entries):
-            self.stderr = None
+        stdin, stdout, stderr = streams
+        if stderr == subprocess.STDOUT and stdout is None and _plan.merge_stderr(entries):
+            stderr = None
+        self._streams = [stdin, stdout, stderr]
         if (entries or lifeline) and not (options["close_fds"] or pass_fds):
             raise UnsupportedOptionError("close_fds", "False", "fds asks for an exact table")
         self.engine = backend.choose_engine(options)
@@ -81,8 +83,8 @@ class Launch:
         self.held: Sequence[Held] = ()
         self._copies: list[int] = []
 
-    def open(self) -> None:
-        """Make the child's copies, its lifeline and its trampoline."""
+    def open(self) -> list[Any]:
+        """Make copies, lifeline and trampoline; return the standard streams for Popen."""
         # listen_fds promises fixed numbers. The trampoline assigns them, so no copy needs to be
         # made in place.
         in_place = self.engine.by_popen and not self._announced
@@ -106,6 +108,8 @@ class Launch:
                 self.trampoline = _sys.backend.Trampoline(self._announced)
             held += self._hold_end(_plan.REPORT, self.trampoline.theirs, held, in_place=True)
         self.held = held
+        _channel.hand_over(self._entries)
+        return [_channel.as_stream(stream, n) for n, stream in enumerate(self._streams)]
 
     def _hold_end(self, key: Key, end: Any, held: Sequence[Held], *, in_place: bool) -> list[Held]:
         """Hold `end`, the child's end of a lifeline or trampoline, in addition to `held`."""

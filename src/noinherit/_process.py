@@ -171,7 +171,7 @@ class Process(_Popen["AnyStr"]):
             },
         )
         try:
-            launch.open()
+            stdin, stdout, stderr = launch.open()
             self._launch = launch
             super().__init__(
                 args,  # type: ignore[arg-type]  # its FdArgs are replaced on the way
@@ -179,7 +179,7 @@ class Process(_Popen["AnyStr"]):
                 executable,
                 stdin,
                 stdout,
-                launch.stderr,
+                stderr,
                 preexec_fn,
                 close_fds,
                 shell,

@@ -28,6 +28,9 @@ def needs_module(name: str) -> pytest.MarkDecorator:
     return _needs(importlib.util.find_spec(name), name)
 
 
+# For Windows tools/windows_python.py names one.
+NODE = os.environ.get("NODE") or shutil.which("node") or ""
+needs_node = _needs(NODE, "Node")
 needs_root = _needs(hasattr(os, "geteuid") and os.geteuid() == 0, "root")
 needs_fork = _needs(hasattr(os, "fork"), "fork")
 needs_posix_spawn = _needs(hasattr(os, "posix_spawn"), "posix_spawn")

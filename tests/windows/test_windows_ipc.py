@@ -132,6 +132,44 @@ class TestTheName:
         run_with([*PYTHON, ""], input=b"", capture_output=True)
 
 
+class TestTwoHandles:
+    """Once an end has been a standard input, the pair has a pipe for each direction."""
+
+    ECHO = "import os; os.write(1, os.read(0, 9).upper())"
+
+    def test_an_end_of_two_handles_is_refused_as_one_descriptor(self) -> None:
+        ours, theirs = socketpair()
+        with ours, theirs:
+            with spawn_with([*PYTHON, self.ECHO], stdin=theirs, stdout=theirs):
+                ours.sendall(b"x")
+                assert ours.recv(9) == b"X"
+            before = count()
+            for end in (ours, theirs):
+                with pytest.raises(exceptions.UnsupportedOptionError, match="two handles"):
+                    spawn_with(CHEAP, fds={"a": end})
+            assert count() == before
+
+    def test_closing_the_ends_closes_both_pipes(self) -> None:
+        run_with(CHEAP, stdin=subprocess.DEVNULL, fds={3: 2})  # has everything loaded
+        before = count()
+        for half_close in (False, True):
+            ours, theirs = socketpair()
+            with ours, theirs:
+                with spawn_with([*PYTHON, self.ECHO], stdin=theirs, stdout=theirs):
+                    ours.sendall(b"x")
+                if half_close:
+                    ours.shutdown(socket.SHUT_WR)
+                assert count() > before
+            assert count() == before
+
+    def test_the_second_pipe_is_inheritable_nowhere(self) -> None:
+        ours, theirs = socketpair()
+        with ours, theirs:
+            assert theirs._end.stream(0) != theirs.fileno()
+            assert not any(os.get_inheritable(n) for n in (theirs.fileno(), theirs._end.stream(0)))
+            assert not os.get_inheritable(ours._end.stream(1))
+
+
 class TestSockets:
     def test_has_neither_number_nor_handle_on_windows(self) -> None:
         with socket.socket() as sock:

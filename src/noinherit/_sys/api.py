@@ -332,6 +332,19 @@ if TYPE_CHECKING:
         def gettimeout(self) -> float | None:
             """See `Channel.gettimeout`."""
 
+        @property
+        def is_split(self) -> bool:
+            """Return whether its two directions have become two descriptors."""
+
+        def hand_over(self) -> None:
+            """Note that a child receives the end as one descriptor."""
+
+        def stream(self, number: int) -> int:
+            """Return the descriptor that a child receives as its standard stream `number`.
+
+            On Windows, the first standard input splits the end.
+            """
+
         def interrupt(self) -> None:
             """Make the running calls in other threads return or raise."""
 

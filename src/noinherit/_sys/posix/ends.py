@@ -60,6 +60,15 @@ class SocketEnd(socket.socket):
             if error.errno != errno.ENOTCONN:  # macOS reports this if the peer has closed
                 raise
 
+    is_split = False  # a socket half-closes for every program
+
+    def hand_over(self) -> None:
+        """Do nothing: a socket can be any descriptor of any number of children."""
+
+    def stream(self, number: int) -> int:
+        """Return the socket's descriptor: it can be any standard stream."""
+        return self.fileno()
+
     def interrupt(self) -> None:
         """Wake every thread that waits on the socket; close(2) alone does not."""
         # In a forked child no thread waits, and shutdown() would break the parent's connection.

@@ -2,6 +2,12 @@
 
 A message of no bytes is its half-close: the C runtime reads it as the end of the file. The
 technique is that of go-winio's ``CloseWrite``; the calls are Microsoft Learn's "Named Pipes".
+
+libuv, and so Node, goes on waiting after such a message: in its src/win/pipe.c, only a broken pipe
+is the end of the file. Closing the pipe would also end the other direction. So when an end becomes
+a child's standard input, this direction moves to a pipe of its own (`split`), whose end of file is
+real. A child that receives the end as one descriptor needs both directions on one handle, and gets
+the message.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 
 from ...exceptions import UnsupportedOptionError
 from . import structs
@@ -35,6 +42,8 @@ from . import kernel32 as k32
 
 # What the system keeps of unread data, and so what one message can be without waiting for the peer.
 _ROOM = 1 << 16
+# As CreatePipe() opens the reading end; libuv sets the pipe's mode, which needs the second right.
+_READING = _winapi.GENERIC_READ | structs.FILE_WRITE_ATTRIBUTES
 
 
 class SynchronousEnd:
@@ -44,16 +53,25 @@ class SynchronousEnd:
     """
 
     _timeout: float | None = None
+    # The other end, if it was created in this process and still exists.
+    peer: weakref.ref[SynchronousEnd] | None = None
+    # Whether a child may have the handle for this direction: then `split` must not move it.
+    source_given = False
+    sink_given = False
+    # A write that has begun and not ended; for an `OverlappedEnd` only.
+    under_way: _winapi.Overlapped | None = None
 
     def __init__(self, number: int) -> None:
-        self._handle = msvcrt.get_osfhandle(number)
         self._number = number
+        # The descriptors of the two directions, and their handles. `split` replaces one of them.
+        self.inlet = self.outlet = number
+        self.source = self.sink = msvcrt.get_osfhandle(number)
         # One at a time: the end of file is told once, and messages must not get mixed.
-        self._reading = threading.Lock()
-        self._writing = threading.Lock()
+        self.reading = threading.Lock()
+        self.writing = threading.Lock()
         self.ahead = b""  # what has arrived and was not asked for yet
         self.ended = False
-        self._half_closed = False
+        self.half_closed = False
 
     def __del__(self) -> None:
         if getattr(self, "_number", -1) != -1:
@@ -77,7 +95,7 @@ class SynchronousEnd:
         if bufsize < 0:
             raise ValueError("negative buffersize in recv")
         deadline = self._deadline()
-        with self._turn(self._reading, deadline):
+        with self._turn(self.reading, deadline):
             # A read of no bytes would wait for some.
             if bufsize and not self.ahead and not self.ended:
                 try:
@@ -105,26 +123,77 @@ class SynchronousEnd:
         deadline = self._deadline()
         while view:
             view = view[self._send(view, deadline) :]
-        with self._turn(self._writing, deadline):
+        with self._turn(self.writing, deadline):
             self._settle(deadline)
 
     def half_close(self) -> None:
         deadline = self._deadline()
-        with self._turn(self._writing, deadline):
-            if not self._half_closed:
-                # It would merge with an unread message. A peer that is gone needs no telling.
+        with self._turn(self.writing, deadline):
+            if not self.half_closed:
+                # A peer that is gone needs no telling.
                 with contextlib.suppress(BrokenPipeError):
-                    self._flush(deadline)
-                    self._write(b"", deadline)
-                self._half_closed = True
+                    self._tell_end(deadline)
+                self.half_closed = True
 
     def interrupt(self) -> None:
         pass  # what is under way ends when the peer lets it
 
     def close(self) -> None:
-        number, self._number = self._number, -1
-        self._handle = 0  # its value may be somebody else's from here on
-        os.close(number)
+        numbers = {self._number, self.inlet, self.outlet} - {-1}
+        self._number = self.inlet = self.outlet = -1
+        self.source = self.sink = 0  # their values may be somebody else's from here on
+        for number in numbers:
+            os.close(number)
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the two directions have different handles."""
+        return self.source != self.sink
+
+    def hand_over(self) -> None:
+        """Note that a child receives the end as one descriptor."""
+        self.source_given = self.sink_given = True
+
+    def stream(self, number: int) -> int:
+        """Return the descriptor that a child receives as its standard stream `number`."""
+        if number == 0:
+            if not self.is_split:
+                self._split()
+            self.source_given = True
+            return self.inlet
+        self.sink_given = True
+        return self.outlet
+
+    def _split(self) -> None:
+        """Move the direction from the peer to this end to a pipe of its own, if that is possible.
+
+        It is not if another process may already use this direction, or if a thread does.
+        """
+        peer = None if self.peer is None else self.peer()
+        if peer is None or peer.fileno() == -1 or self.source_given or peer.sink_given:
+            return
+        with contextlib.ExitStack() as locks:
+            for lock in (self.reading, peer.writing):
+                if not lock.acquire(blocking=False):
+                    return
+                locks.callback(lock.release)
+            if self.ended or peer.half_closed or peer.is_split or peer.under_way is not None:
+                return
+            unread = self.ahead
+            while available := _winapi.PeekNamedPipe(self.source)[-2]:
+                unread += self._read(available, None)
+            room = max(_ROOM, len(unread))
+            if isinstance(peer, OverlappedEnd):
+                # asyncio reads from what it writes to, to learn that the peer is gone.
+                outlet, inlet = _connected(_winapi.PIPE_ACCESS_DUPLEX, _READING, 0, room)
+            else:
+                writing = _winapi.GENERIC_WRITE
+                inlet, outlet = _connected(_winapi.PIPE_ACCESS_INBOUND, writing, 0, room)
+            self.inlet, peer.outlet = inlet, outlet
+            self.source, peer.sink = map(msvcrt.get_osfhandle, (inlet, outlet))
+            self.ahead = b""
+            if unread:
+                peer.write(unread, None)
 
     def _deadline(self) -> float | None:
         return None if self._timeout is None else time.monotonic() + self._timeout
@@ -144,13 +213,13 @@ class SynchronousEnd:
         return TimeoutError("timed out")
 
     def _send(self, view: memoryview, deadline: float | None) -> int:
-        with self._turn(self._writing, deadline):
-            if self._half_closed:
+        with self._turn(self.writing, deadline):
+            if self.half_closed:
                 raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
             if not view:
                 return 0  # a message of no bytes would be the end
             chunk = bytes(view[:_ROOM])
-            self._write(chunk, deadline)
+            self.write(chunk, deadline)
             return len(chunk)
 
     def _arrived(self, data: bytes) -> None:
@@ -158,22 +227,30 @@ class SynchronousEnd:
         self.ended = not data
 
     def _read(self, size: int, deadline: float | None) -> bytes:
-        return _winapi.ReadFile(self._handle, size)[0]
+        return _winapi.ReadFile(self.source, size)[0]
 
-    def _write(self, chunk: bytes, deadline: float | None) -> None:
-        _winapi.WriteFile(self._handle, chunk)
+    def write(self, chunk: bytes, deadline: float | None) -> None:
+        _winapi.WriteFile(self.sink, chunk)
+
+    def _tell_end(self, deadline: float | None) -> None:
+        """Send the end of file. Called once, with the lock of the writers."""
+        if self.is_split:
+            self._settle(deadline)
+            number, self.outlet, self.sink = self.outlet, -1, 0
+            os.close(number)
+        else:
+            self._flush(deadline)  # the message would merge with an unread one
+            self.write(b"", deadline)
 
     def _settle(self, deadline: float | None) -> None:
         """Wait until what was begun is done; here, nothing is left in the middle."""
 
     def _flush(self, deadline: float | None) -> None:
-        k32.FlushFileBuffers(self._handle)
+        k32.FlushFileBuffers(self.sink)
 
 
 class OverlappedEnd(SynchronousEnd):
     """Owner of an end that reads and writes at once, with timeouts, until it is interrupted."""
-
-    _under_way: _winapi.Overlapped | None = None
 
     def __init__(self, number: int) -> None:
         # First: whoever fails to own a number must not close it.
@@ -189,29 +266,16 @@ class OverlappedEnd(SynchronousEnd):
         k32.SetEvent(self._interrupted)
 
     def close(self) -> None:
-        if self._under_way is not None:
-            self._under_way.cancel()
+        if self.under_way is not None:
+            self.under_way.cancel()
             with contextlib.suppress(OSError):
-                self._under_way.GetOverlappedResult(True)
+                self.under_way.GetOverlappedResult(True)
         super().close()
         k32.CloseHandle(self._interrupted)
 
-    def accept_own(self) -> None:
-        """Accept the client that has connected, which must be this process."""
-        connected = _winapi.ConnectNamedPipe(self._handle, overlapped=True)
-        client = ctypes.c_uint32()
-        if _winapi.WaitForSingleObject(connected.event, 0) == structs.WAIT_OBJECT_0:
-            connected.GetOverlappedResult(True)
-            k32.GetNamedPipeClientProcessId(self._handle, ctypes.byref(client))
-        else:  # our client is connected to somebody else's pipe of this name
-            connected.cancel()
-            connected.GetOverlappedResult(True)
-        if client.value != os.getpid():
-            raise ConnectionAbortedError(errno.ECONNABORTED, "another process took the pipe")
-
     def _read(self, size: int, deadline: float | None) -> bytes:
         while True:
-            operation, _ = _winapi.ReadFile(self._handle, size, overlapped=True)
+            operation, _ = _winapi.ReadFile(self.source, size, overlapped=True)
             try:
                 in_time = self._wait(operation.event, deadline)
             except BaseException:
@@ -229,19 +293,19 @@ class OverlappedEnd(SynchronousEnd):
                 raise self._timed_out()
             # Else _flush() has cancelled more than its own.
 
-    def _write(self, chunk: bytes, deadline: float | None) -> None:
+    def write(self, chunk: bytes, deadline: float | None) -> None:
         # A write that has begun cannot be taken back: how much of it the peer has read, nothing
         # would tell. So it is the next one that times out, before anything of it was sent.
         self._settle(deadline)
-        self._under_way, _ = _winapi.WriteFile(self._handle, chunk, overlapped=True)
+        self.under_way, _ = _winapi.WriteFile(self.sink, chunk, overlapped=True)
         with contextlib.suppress(TimeoutError, BlockingIOError):
             self._settle(deadline)
 
     def _settle(self, deadline: float | None) -> None:
-        if self._under_way is not None:
-            if not self._wait(self._under_way.event, deadline):
+        if self.under_way is not None:
+            if not self._wait(self.under_way.event, deadline):
                 raise self._timed_out()
-            operation, self._under_way = self._under_way, None
+            operation, self.under_way = self.under_way, None
             operation.GetOverlappedResult(True)
 
     def _flush(self, deadline: float | None) -> None:
@@ -253,7 +317,7 @@ class OverlappedEnd(SynchronousEnd):
 
         def flush() -> None:
             try:
-                k32.FlushFileBuffers(self._handle)
+                k32.FlushFileBuffers(self.sink)
             except OSError as error:
                 failed.append(error)
             finally:
@@ -267,7 +331,7 @@ class OverlappedEnd(SynchronousEnd):
         finally:
             while not in_time and thread.is_alive():
                 # Again, as it may not have got to it the first time.
-                k32.CancelIoEx(self._handle, None)
+                k32.CancelIoEx(self.sink, None)
                 thread.join(0.01)
             if thread.ident is not None:  # it could be started
                 thread.join()
@@ -311,49 +375,76 @@ def _left(deadline: float) -> float:
 
 def pair() -> tuple[OverlappedEnd, SynchronousEnd]:
     """Return two connected ends."""
+    server, client = _connected(
+        _winapi.PIPE_ACCESS_DUPLEX,
+        _winapi.GENERIC_READ | _winapi.GENERIC_WRITE,
+        structs.PIPE_TYPE_MESSAGE,
+        _ROOM,
+    )
+    try:
+        ours = OverlappedEnd(server)
+    except BaseException:
+        os.close(server)
+        os.close(client)
+        raise
+    theirs = SynchronousEnd(client)
+    ours.peer, theirs.peer = weakref.ref(theirs), weakref.ref(ours)
+    return ours, theirs
+
+
+def _connected(mode: int, access: int, kind: int, room: int) -> tuple[int, int]:
+    """Return descriptors of the server and of the client of a new pipe that nobody else can open.
+
+    The server's is overlapped, the client's is synchronous. `room` is the size of the buffers.
+    """
     name = rf"\\.\pipe\noinherit-{os.getpid()}-{os.urandom(16).hex()}"
     # The only instance there can be, and the first: whoever was there before, or comes after,
     # gets or causes an error, and nothing else.
-    ours = OverlappedEnd(
-        _descriptor(
-            _winapi.CreateNamedPipe(
-                name,
-                _winapi.PIPE_ACCESS_DUPLEX
-                | _winapi.FILE_FLAG_OVERLAPPED
-                | _winapi.FILE_FLAG_FIRST_PIPE_INSTANCE,
-                structs.PIPE_TYPE_MESSAGE | structs.PIPE_REJECT_REMOTE_CLIENTS,
-                1,
-                _ROOM,
-                _ROOM,
-                0,
-                _winapi.NULL,
-            )
-        )
+    server = _winapi.CreateNamedPipe(
+        name,
+        mode | _winapi.FILE_FLAG_OVERLAPPED | _winapi.FILE_FLAG_FIRST_PIPE_INSTANCE,
+        kind | structs.PIPE_REJECT_REMOTE_CLIENTS,
+        1,
+        room,
+        room,
+        0,
+        _winapi.NULL,
     )
+    server = _descriptor(server)
     try:
-        theirs = SynchronousEnd(
-            _descriptor(
-                _winapi.CreateFile(
-                    name,
-                    _winapi.GENERIC_READ | _winapi.GENERIC_WRITE,
-                    0,
-                    _winapi.NULL,
-                    _winapi.OPEN_EXISTING,
-                    structs.SECURITY_SQOS_PRESENT,  # and SECURITY_ANONYMOUS, which is 0
-                    _winapi.NULL,
-                )
-            )
+        client = _winapi.CreateFile(
+            name,
+            access,
+            0,
+            _winapi.NULL,
+            _winapi.OPEN_EXISTING,
+            structs.SECURITY_SQOS_PRESENT,  # and SECURITY_ANONYMOUS, which is 0
+            _winapi.NULL,
         )
+        client = _descriptor(client)
+        try:
+            _accept_own(msvcrt.get_osfhandle(server))
+        except BaseException:
+            os.close(client)
+            raise
     except BaseException:
-        ours.close()
+        os.close(server)
         raise
-    try:
-        ours.accept_own()
-    except BaseException:
-        ours.close()
-        theirs.close()
-        raise
-    return ours, theirs
+    return server, client
+
+
+def _accept_own(server: int) -> None:
+    """Accept the client that has connected, which must be this process."""
+    connected = _winapi.ConnectNamedPipe(server, overlapped=True)
+    client = ctypes.c_uint32()
+    if _winapi.WaitForSingleObject(connected.event, 0) == structs.WAIT_OBJECT_0:
+        connected.GetOverlappedResult(True)
+        k32.GetNamedPipeClientProcessId(server, ctypes.byref(client))
+    else:  # our client is connected to somebody else's pipe of this name
+        connected.cancel()
+        connected.GetOverlappedResult(True)
+    if client.value != os.getpid():
+        raise ConnectionAbortedError(errno.ECONNABORTED, "another process took the pipe")
 
 
 def _descriptor(handle: int) -> int:

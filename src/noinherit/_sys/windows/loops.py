@@ -83,11 +83,11 @@ def when_ended(
 
 
 class _Handle:
-    """Owner of a channel's handle, until both halves are closed."""
+    """Owner of a channel's handle, until its halves are closed."""
 
-    def __init__(self, handle: int) -> None:
+    def __init__(self, handle: int, halves: int) -> None:
         self.value = handle
-        self._halves = 2
+        self._halves = halves
         self._lock = threading.Lock()
 
     def release(self) -> None:
@@ -104,6 +104,10 @@ class _Half:
     asyncio closes it, at the latest when its transport is forgotten, and so does whoever could not
     make it a transport: nothing tells whether asyncio will.
     """
+
+    # Of a writing half: see there.
+    watching = False
+    half_close = False
 
     def __init__(self, handle: _Handle) -> None:
         self._handle = handle
@@ -122,7 +126,7 @@ class _Half:
 
 
 class _WritingHalf(_Half):
-    """What ``connect_write_pipe`` takes.
+    """What ``connect_write_pipe`` takes if the reading half has the same handle.
 
     Its transport begins with a read, by which it learns that the peer is gone, and which would take
     what is meant for the reading half. So at first it is a pipe on which nothing ever comes.
@@ -132,7 +136,6 @@ class _WritingHalf(_Half):
         super().__init__(handle)
         self._silent, self._silence = asyncio.windows_utils.pipe(overlapped=(True, False))
         self.watching = True
-        self.half_close = False
 
     def fileno(self) -> int:
         return self._silent if self.watching else self._handle.value
@@ -160,7 +163,7 @@ class _Duplex(asyncio.Transport, asyncio.Protocol):
     reading: asyncio.ReadTransport
     writing: asyncio.WriteTransport
 
-    def __init__(self, protocol: asyncio.StreamReaderProtocol, writing_half: _WritingHalf) -> None:
+    def __init__(self, protocol: asyncio.StreamReaderProtocol, writing_half: _Half) -> None:
         super().__init__()
         self._protocol = protocol
         self._writing_half = writing_half
@@ -229,8 +232,19 @@ async def open_end(end: End, limit: int) -> tuple[asyncio.StreamReader, asyncio.
         reason = "a child's end of a channel is synchronous on Windows; the event loop cannot wait"
         raise UnsupportedOptionError("channel", f"<Channel {end.fileno()}>", reason)
     loop = asyncio.get_running_loop()
-    handle = _Handle(duplicate(msvcrt.get_osfhandle(end.fileno())))
-    reading_half, writing_half = _Half(handle), _WritingHalf(handle)
+    writing_half: _Half
+    if end.is_split:
+        # The writing half is a pipe of its own, which asyncio may read.
+        reading_half = _Half(_Handle(duplicate(end.source), 1))
+        try:
+            writing_half = _Half(_Handle(duplicate(end.sink), 1))
+        except BaseException:
+            reading_half.close()
+            raise
+    else:
+        end.hand_over()
+        handle = _Handle(duplicate(end.source), 2)
+        reading_half, writing_half = _Half(handle), _WritingHalf(handle)
     reader = asyncio.StreamReader(limit)
     reader.feed_data(end.ahead)
     if end.ended:
