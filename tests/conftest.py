@@ -37,7 +37,7 @@ def pytest_report_header() -> str:
 
 # Modules whose tests are the contract, which every platform keeps: `-m contract` runs these.
 CONTRACT = re.compile(
-    r"test_(spawn|child|plan|channel\w*|sockets|aio\w*|install|listen|posix\w*|windows\w*)"
+    r"test_(spawn|child|lifetime|plan|channel\w*|sockets|aio\w*|install|listen|posix\w*|windows\w*)"
 )
 
 

@@ -96,7 +96,7 @@ def test_the_same_roles_have_the_same_names_in_both_wings() -> None:
         {file.rpartition("/")[2] for file in TREES if wing(file) == each}
         for each in ("posix", "windows")
     )
-    roles = {"__init__", "audit", "backend", "ends", "loops", "signals", "watch"}
+    roles = {"__init__", "audit", "backend", "ends", "lifetime", "loops", "signals", "watch"}
     assert posix & windows == roles
 
 

@@ -224,6 +224,7 @@ class TestErrors:
             exceptions.MalformedManifestError("LISTEN_FDS", "x", "because"),
             exceptions.UnsupportedPlatformError("sunos5"),
             exceptions.AuditUnsupportedError(4, "darwin"),
+            exceptions.StatusUnknownWarning(4, 255),
         ]
         own = {
             name for name in exceptions.__all__ if name not in ("NoinheritError", "RequestError")

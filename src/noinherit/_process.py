@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
+import warnings
 from collections.abc import Iterable
 
 from . import _plan, _sys, _types
 from ._entry import Key, several
 from ._launch import Launch, Start
-from .exceptions import UnsupportedOptionError
+from .exceptions import StatusUnknownWarning, UnsupportedOptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import threading
     from typing import Any, AnyStr, Literal, Unpack, overload
 
     from ._lifeline import Lifeline
     from ._options import Args, ProcessOptions, SpawnOptions
+    from ._sys.api import Identity
 
     class _Popen(subprocess.Popen[AnyStr]):
         # The hooks that Process calls or overrides; they are private, so typeshed omits them.
         _child_created: bool
+        _waitpid_lock: threading.Lock
         _handle: Any
 
         def _execute_child(self, *arguments: Any) -> None: ...
         def _close_pipe_fds(self, *descriptors: Any) -> None: ...
         def _get_handles(self, stdin: Any, stdout: Any, stderr: Any) -> tuple[Any, ...]: ...
+        def _handle_exitstatus(self, status: int) -> None: ...
+        def _internal_poll(self, _deadstate: int | None, *rest: Any) -> int | None: ...
+        def _try_wait(self, wait_flags: int) -> tuple[int, int]: ...
         def _wait(self, timeout: float | None) -> int: ...
 else:
     _Popen = subprocess.Popen
+
+# As asyncio has it; 0, which is subprocess's, would be a success.
+_UNKNOWN_STATUS = 255
 
 
 class Process(_Popen["AnyStr"]):
@@ -40,6 +51,7 @@ class Process(_Popen["AnyStr"]):
 
     _launch: Launch | None = None  # until __init__ runs; a subclass may bypass it
     _lifeline: Lifeline | None = None
+    _identity: Identity | None = None  # from the start until it has been reaped; not on Windows
 
     if TYPE_CHECKING:
         # `text` and the three after it decide the type, as in typeshed's Popen. `positional` are
@@ -222,6 +234,7 @@ class Process(_Popen["AnyStr"]):
             finally:
                 if start.streams:
                     self._close_pipe_fds(*start.pipes)
+        self._identity = _sys.lifetime.identify(self.pid)
         self.args = start.args  # without its FdArgs
 
     def _make_inheritable(self, handle: int) -> int:
@@ -233,11 +246,90 @@ class Process(_Popen["AnyStr"]):
             return -1, -1, -1, -1, -1, -1  # Popen gets there by way of a context manager
         return super()._get_handles(stdin, stdout, stderr)
 
+    def pidfd(self) -> int:
+        """Return a new pidfd of the child, non-inheritable, which the caller closes.
+
+        A pidfd (:manpage:`pidfd_open(2)`) names this child and never another process. It is
+        readable once the child has ended: an event for `select.poll` or an event loop. Linux only.
+        Raises `ProcessLookupError` if the child has been waited for, and `OSError`, with ``ENOSYS``
+        where there are no pidfds.
+
+        >>> pidfd = process.pidfd()
+        >>> select.poll().register(pidfd, select.POLLIN)
+        """
+        identity = self._identity
+        if identity is None:
+            gone = errno.ENOSYS if self.returncode is None else errno.ESRCH
+            raise OSError(gone, os.strerror(gone))
+        return identity.pidfd()
+
+    @property
+    def handle(self) -> int:
+        """The child's process handle, for functions of Windows; Windows only.
+
+        It stays this object's: it is closed with the last reference to it, so keep one, and do not
+        close it. `AttributeError` on other systems.
+        """
+        return int(self._handle)
+
+    def send_signal(self, sig: int) -> None:
+        """Send `sig` to the child; do nothing if it has ended.
+
+        As `subprocess.Popen.send_signal`. On Linux it goes through a pidfd, so it cannot reach
+        another process, even if other code has reaped the child and its process id is in use again.
+        `terminate` and `kill` use this.
+        """
+        identity = self._identity
+        if identity is None:  # reaped, or on Windows
+            super().send_signal(sig)
+        elif self.poll() is None:
+            identity.send_signal(sig)
+
+    def _handle_exitstatus(self, status: int, *_: Any) -> None:
+        super()._handle_exitstatus(status)
+        self._identity = None
+
+    def _internal_poll(self, _deadstate: int | None = None, *rest: Any, **named: Any) -> int | None:
+        identity = self._identity
+        if identity is None:
+            return super()._internal_poll(_deadstate, *rest, **named)
+        # Popen's own asks for the number, and takes 0 for the status if other code has reaped it.
+        if self.returncode is None and self._waitpid_lock.acquire(blocking=False):
+            try:
+                if self.returncode is None:
+                    pid, status = identity.poll()
+                    if pid:
+                        self._handle_exitstatus(status)
+            except OSError:
+                if _deadstate is None:
+                    self._lose_status()
+                else:  # in __del__
+                    self.returncode, self._identity = _deadstate, None
+            finally:
+                self._waitpid_lock.release()
+        return self.returncode
+
+    def _try_wait(self, wait_flags: int) -> tuple[int, int]:
+        # Popen's own _wait calls it with its lock held.
+        identity = self._identity
+        if identity is None:
+            return super()._try_wait(wait_flags)
+        try:
+            return identity.reap(wait_flags)
+        except ChildProcessError:
+            self._lose_status()
+            return self.pid, _UNKNOWN_STATUS << 8
+
+    def _lose_status(self) -> None:
+        self._handle_exitstatus(_UNKNOWN_STATUS << 8)
+        warnings.warn(StatusUnknownWarning(self.pid, _UNKNOWN_STATUS), stacklevel=4)
+
     if not hasattr(subprocess.Popen, "_wait_pidfd"):  # from Python 3.15 on, Popen's own does this
 
         def _wait(self, timeout: float | None) -> int:
-            if timeout is not None and timeout > 0 and self.returncode is None:
-                ended = _sys.backend.wait_for_exit(self.pid, timeout)
+            identity = self._identity
+            if timeout is not None and timeout > 0 and identity is not None:
+                ended = identity.wait_for_exit(timeout)
                 if ended is False and self.poll() is None:
                     raise subprocess.TimeoutExpired(self.args, timeout)
             # It has ended, or there was no event to wait for. Popen's own _wait reaps it without

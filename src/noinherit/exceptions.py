@@ -22,6 +22,7 @@ __all__ = [
     "NumberTakenError",
     "RequestError",
     "SingleValueError",
+    "StatusUnknownWarning",
     "UnknownKeyError",
     "UnknownStrategyError",
     "UnsupportedOptionError",
@@ -265,6 +266,21 @@ class MalformedManifestError(NoinheritError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.variable}={self.text[:200]!r}: {self.reason}"
+
+
+class StatusUnknownWarning(RuntimeWarning):
+    """Other code, or the kernel, has reaped the child; ``status`` stands for its exit status."""
+
+    def __init__(self, pid: int, status: int) -> None:
+        self.pid = pid
+        self.status = status
+        super().__init__(pid, status)
+
+    def __str__(self) -> str:
+        return (
+            f"process {self.pid} was reaped by other code, or SIGCHLD is ignored: "
+            f"its exit status is unknown, and {self.status} stands for it"
+        )
 
 
 def _listed(words: tuple[int | str, ...], last: str) -> str:

@@ -323,7 +323,11 @@ class TestWaiting:
     def test_a_child_that_somebody_else_reaped(self) -> None:
         with spawn_with(["true"]) as child:
             os.waitpid(child.pid, 0)
-            assert child.wait(timeout=60) == 0
+            with pytest.warns(exceptions.StatusUnknownWarning) as caught:
+                assert child.wait(timeout=60) == 255
+            (warning,) = caught
+            assert str(child.pid) in str(warning.message)
+            child.kill()
 
     @pytest.mark.parametrize("timeout", [1e12, float("inf")])
     def test_takes_any_timeout(self, timeout: float) -> None:

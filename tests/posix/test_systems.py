@@ -19,6 +19,7 @@ FLOCK = ", ".join(f"('{name}', ctypes.{kind.__name__})" for name, kind, *_ in sy
 # All that a system's file holds. The values are those of the system that runs the test.
 NEW_SYSTEM = f"""
 import ctypes
+from noinherit._sys.posix.identity import Identity as identify
 
 NEEDS_ABSOLUTE_PROGRAM = False
 POSIX_SPAWN_SETPGROUP = {system.POSIX_SPAWN_SETPGROUP}

@@ -16,25 +16,28 @@ if TYPE_CHECKING:
     if sys.platform == "win32":
         from .windows import backend as _backend
         from .windows import ends as _ends
+        from .windows import lifetime as _lifetime
         from .windows import loops as _loops
         from .windows import signals as _signals
         from .windows import watch as _watch
     else:
         from .posix import backend as _backend
         from .posix import ends as _ends
+        from .posix import lifetime as _lifetime
         from .posix import loops as _loops
         from .posix import signals as _signals
         from .posix import watch as _watch
 
     backend: api.Backend = _backend
     ends: api.Ends = _ends
+    lifetime: api.Lifetime = _lifetime
     loops: api.Loops = _loops
     signals: api.Signals = _signals
     watch: api.Watch = _watch
 
 
 def __getattr__(name: str) -> object:
-    if name not in ("backend", "ends", "loops", "signals", "watch"):
+    if name not in ("backend", "ends", "lifetime", "loops", "signals", "watch"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if sys.platform == "win32":
         wing = "windows"

@@ -245,12 +245,6 @@ if TYPE_CHECKING:
             Raises what `subprocess.Popen` raises.
             """
 
-        def wait_for_exit(self, pid: int, timeout: float) -> bool | None:
-            """Return whether `pid` ends within `timeout` seconds; None without an event to wait on.
-
-            The child is not reaped.
-            """
-
         def set_inheritable(self, obj: Any, inheritable: bool) -> None:
             """Set the inheritable flag of `obj`."""
 
@@ -265,6 +259,45 @@ if TYPE_CHECKING:
 
         def describe(self) -> Description:
             """Return the capabilities of this platform and its libc."""
+
+    class Identity(Protocol):
+        """A child that this process has not reaped; on Windows, `subprocess.Popen` has its handle.
+
+        Several threads may call its methods at once.
+        """
+
+        def pidfd(self) -> int:
+            """Return a new pidfd, which the caller closes."""
+
+        def is_child(self) -> bool:
+            """Return False if the child has been reaped."""
+
+        def send_signal(self, signum: int) -> None:
+            """Send `signum`, unless the child has been reaped."""
+
+        def reap(self, flags: int) -> tuple[int, int]:
+            """Return process id and status, as `os.waitpid`.
+
+            Raises `ChildProcessError` if other code, or the kernel, has reaped the child.
+            """
+
+        def poll(self) -> tuple[int, int]:
+            """Do as `reap`, without blocking."""
+
+        def wait_for_exit(self, timeout: float) -> bool | None:
+            """Return whether it ends within `timeout` seconds; None without an event to wait on.
+
+            The child is not reaped.
+            """
+
+    class Lifetime(Protocol):
+        """How a platform ends children; a module of each platform package."""
+
+        def identify(self, pid: int) -> Identity | None:
+            """Return what stands for the child `pid`, which has just been started.
+
+            None on Windows.
+            """
 
     class Event(Protocol):
         """Owner of a descriptor."""
@@ -291,7 +324,13 @@ if TYPE_CHECKING:
             """Return the class of a ``struct flock``."""
 
         def wait_for_exit(self, pid: int, timeout: float) -> bool | None:
-            """See `Backend.wait_for_exit`."""
+            """Return whether `pid` ends within `timeout` seconds; None without an event to wait on.
+
+            The child is not reaped.
+            """
+
+        def identify(self, pid: int) -> Identity:
+            """See `Lifetime.identify`."""
 
         def name_of(self, number: int) -> str:
             """Return the path, or another name, of a descriptor of this process; or ""."""

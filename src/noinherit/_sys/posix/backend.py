@@ -53,7 +53,6 @@ __all__ = [
     "set_inheritable",
     "set_noinherit_all",
     "spawn",
-    "wait_for_exit",
 ]
 
 TYPE_CHECKING = False
@@ -333,11 +332,6 @@ def _explained(code: int, executable: Any, cwd: Any, directory: bytes | int | No
     if code in _OF_THE_PROGRAM:
         return OSError(code, os.strerror(code), executable)
     return OSError(code, os.strerror(code))
-
-
-def wait_for_exit(pid: int, timeout: float) -> bool | None:
-    """Return whether `pid` ends within `timeout` seconds; None without an event to wait on."""
-    return system.wait_for_exit(pid, timeout)
 
 
 def audit(pid: int | None) -> list[Descriptor]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 assert sys.platform not in ("linux", "win32")
 
+from .identity import Identity
+
 NEEDS_ABSOLUTE_PROGRAM = False
 # <spawn.h>
 POSIX_SPAWN_SETPGROUP = 0x02
@@ -64,6 +66,14 @@ def wait_for_exit(pid: int, timeout: float) -> bool | None:
         # ESRCH: the process has already ended, and the caller will reap it. Otherwise nothing can
         # be waited on.
         return True if code == errno.ESRCH else None
+
+
+class identify(Identity):  # noqa: N801 -- a function elsewhere
+    """A child, by its number; its end is an event of a kqueue."""
+
+    def wait_for_exit(self, timeout: float) -> bool | None:
+        """Return whether the child ends within `timeout` seconds; None without an event."""
+        return wait_for_exit(self.pid, timeout)
 
 
 def name_of(number: int) -> str:

@@ -9,7 +9,7 @@ assert sys.platform == "darwin"
 import fcntl
 import os
 
-from .bsd import audit_other, exit_event, flock, set_noinherit_range, wait_for_exit
+from .bsd import audit_other, exit_event, flock, identify, set_noinherit_range, wait_for_exit
 
 __all__ = [
     "NEEDS_ABSOLUTE_PROGRAM",
@@ -21,6 +21,7 @@ __all__ = [
     "audit_other",
     "exit_event",
     "flock",
+    "identify",
     "name_of",
     "set_noinherit_range",
     "wait_for_exit",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import os
-import select
 import sys
-import time
 from ctypes import c_int, c_int64, c_short
 
+assert sys.platform == "linux"
+
 from . import libc
+from .pidfd import identify, readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,20 @@ if TYPE_CHECKING:
 
     from ..._descriptor import Descriptor
 
-assert sys.platform == "linux"
+__all__ = [
+    "NEEDS_ABSOLUTE_PROGRAM",
+    "POSIX_SPAWN_CLOEXEC_DEFAULT",
+    "POSIX_SPAWN_SETPGROUP",
+    "POSIX_SPAWN_SETSID",
+    "POSIX_SPAWN_SETSIGDEF",
+    "audit_other",
+    "exit_event",
+    "flock",
+    "identify",
+    "name_of",
+    "set_noinherit_range",
+    "wait_for_exit",
+]
 
 NEEDS_ABSOLUTE_PROGRAM = False
 # <spawn.h>
@@ -28,8 +41,6 @@ POSIX_SPAWN_SETSIGMASK = 0x08
 POSIX_SPAWN_SETSID = 0x80
 POSIX_SPAWN_CLOEXEC_DEFAULT = 0
 CLOSE_RANGE_CLOEXEC = 0x4  # <linux/close_range.h>; Linux 5.11
-# poll(2) takes an int of milliseconds.
-_LONGEST_POLL = 86_400.0
 
 
 class flock(ctypes.Structure):  # noqa: N801 -- C's name
@@ -51,14 +62,7 @@ def wait_for_exit(pid: int, timeout: float) -> bool | None:
     except (AttributeError, OSError):  # a Python or a kernel without it; too many open files
         return None
     try:
-        poller = select.poll()
-        poller.register(pidfd, select.POLLIN)
-        deadline = time.monotonic() + timeout
-        while not poller.poll(math.ceil(min(timeout, _LONGEST_POLL) * 1000)):
-            timeout = deadline - time.monotonic()
-            if timeout <= 0:
-                return False
-        return True
+        return readable(pidfd, timeout)
     finally:
         os.close(pidfd)
 

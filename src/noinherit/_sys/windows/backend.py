@@ -71,7 +71,6 @@ __all__ = [
     "set_inheritable",
     "set_noinherit_all",
     "spawn",
-    "wait_for_exit",
 ]
 
 _HELPER, _HANDLE_LIST = STRATEGIES = ("helper-parent", "handle-list")
@@ -182,11 +181,6 @@ def check_stream(name: str, value: Any) -> None:
             "are inherited; noinherit.socketpair() makes a channel that can be one"
         )
         raise UnsupportedOptionError(name, shown(value), reason)
-
-
-def wait_for_exit(pid: int, timeout: float) -> bool | None:
-    """Return None: Popen's own wait is on the process handle."""
-    return None
 
 
 def make_inheritable_for_popen(streams: Iterable[int]) -> None:

@@ -1,0 +1,116 @@
+"""Linux: a child, known by a pidfd (:manpage:`pidfd_open(2)`), which names no other process."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import math
+import os
+import select
+import signal
+import sys
+import time
+
+assert sys.platform == "linux"
+
+from .. import forks
+from .identity import Identity
+
+# poll(2) takes an int of milliseconds.
+_LONGEST_POLL = 86_400.0
+
+
+class Pidfd(Identity):
+    """Owner of a pidfd.
+
+    Only the last reference closes it. So no thread can see its number name something else.
+    """
+
+    number = -1
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(pid)
+        self.number = os.pidfd_open(pid)
+
+    def __del__(self, close: object = os.close) -> None:
+        if self.number != -1:
+            close(self.number)  # type: ignore[operator]  # it is os.close, at exit as well
+
+    def pidfd(self) -> int:
+        """Return a copy for the caller to close."""
+        return fcntl.fcntl(self.number, fcntl.F_DUPFD_CLOEXEC, 3)
+
+    def is_child(self) -> bool:
+        """Return whether the child has not been reaped."""
+        try:
+            signal.pidfd_send_signal(self.number, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
+
+    def send_signal(self, signum: int) -> None:
+        """Send `signum`, unless the child has been reaped."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.number, signum)
+
+    def reap(self, flags: int) -> tuple[int, int]:
+        """Return process id and status, as `os.waitpid`; see `Identity.reap`."""
+        result = os.waitid(os.P_PIDFD, self.number, flags | os.WEXITED)
+        if result is None:
+            return 0, 0
+        if result.si_code == os.CLD_EXITED:
+            return self.pid, result.si_status << 8
+        core = 0x80 if result.si_code == os.CLD_DUMPED else 0
+        return self.pid, result.si_status | core
+
+    def wait_for_exit(self, timeout: float) -> bool | None:
+        """Return whether the child ends within `timeout` seconds."""
+        return readable(self.number, timeout)
+
+
+def readable(pidfd: int, timeout: float) -> bool:
+    """Return whether the process of `pidfd` ends within `timeout` seconds."""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    deadline = time.monotonic() + timeout
+    while not poller.poll(math.ceil(min(timeout, _LONGEST_POLL) * 1000)):
+        timeout = deadline - time.monotonic()
+        if timeout <= 0:
+            return False
+    return True
+
+
+class Reaped(Identity):
+    """A child that the kernel or other code has reaped before it could be identified."""
+
+    def is_child(self) -> bool:
+        """Return False."""
+        return False
+
+    def send_signal(self, signum: int) -> None:
+        """Do nothing: the number may name another process by now."""
+
+    def reap(self, flags: int) -> tuple[int, int]:
+        """Raise `ChildProcessError`."""
+        raise ChildProcessError(errno.ECHILD, os.strerror(errno.ECHILD))
+
+
+def identify(pid: int) -> Identity:
+    """Return the identity of a child that has just been started.
+
+    It is the number alone if there is no pidfd for it: a Python without pidfds, a Linux before 5.4,
+    a sandbox, too many open files.
+    """
+    try:
+        with forks.held_off:
+            found = Pidfd(pid)
+        # With SIGCHLD ignored, or another thread in waitpid(-1), the number may be free again.
+        os.waitid(os.P_PIDFD, found.number, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except (ProcessLookupError, ChildProcessError):
+        return Reaped(pid)
+    except (AttributeError, OSError):
+        return Identity(pid)
+    return found

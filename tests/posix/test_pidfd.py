@@ -1,0 +1,139 @@
+"""Signals and waiting through a pidfd, which names one child and never another process."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+if sys.platform == "win32":
+    pytest.skip("needs POSIX", allow_module_level=True)
+
+import errno
+import os
+import select
+import signal
+import subprocess
+from typing import Any
+
+from capabilities import needs_pidfd
+from noinherit import Process, exceptions, run_with, spawn_with
+
+SLEEP = ["sleep", "600"]
+
+
+@needs_pidfd
+class TestPidfd:
+    def test_is_readable_once_the_child_has_ended(self) -> None:
+        with spawn_with(SLEEP) as child:
+            pidfd = child.pidfd()
+            assert not os.get_inheritable(pidfd)
+            poller = select.poll()
+            poller.register(pidfd, select.POLLIN)
+            assert poller.poll(0) == []
+            child.kill()
+            assert poller.poll(50_000) == [(pidfd, select.POLLIN)]
+            assert child.wait() == -signal.SIGKILL
+        os.close(pidfd)
+
+    def test_is_the_callers_and_a_new_one_each_time(self) -> None:
+        with spawn_with(SLEEP) as child:
+            first, second = child.pidfd(), child.pidfd()
+            assert first != second
+            os.close(first)
+            signal.pidfd_send_signal(second, signal.SIGTERM)
+            assert child.wait() == -signal.SIGTERM
+            with pytest.raises(ProcessLookupError):
+                signal.pidfd_send_signal(second, 0)
+            os.close(second)
+
+    @pytest.mark.parametrize("options", [{}, {"umask": 0o22}], ids=["posix_spawn", "fork_exec"])
+    def test_is_gone_with_the_child(self, options: Any) -> None:
+        with spawn_with(["true"], **options) as child:
+            child.wait()
+            with pytest.raises(ProcessLookupError):
+                child.pidfd()
+
+    def test_says_that_there_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refused(*_: int) -> int:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        monkeypatch.setattr("os.pidfd_open", refused)
+        with spawn_with(SLEEP) as child:
+            with pytest.raises(OSError, match=os.strerror(errno.ENOSYS)):
+                child.pidfd()
+            child.terminate()
+            assert child.wait() == -signal.SIGTERM
+
+
+def test_a_handle_is_for_windows() -> None:
+    with spawn_with(["true"]) as child, pytest.raises(AttributeError):
+        child.handle  # noqa: B018 -- it is looked up
+
+
+class TestReapedByOtherCode:
+    """The child's number is made another process's by hand: the kernel would take a while."""
+
+    @needs_pidfd
+    @pytest.mark.parametrize("method", ["kill", "terminate", "poll"])
+    def test_nothing_reaches_the_process_that_has_its_number_now(self, method: str) -> None:
+        with spawn_with(SLEEP) as bystander, spawn_with(["true"]) as child:
+            os.waitpid(child.pid, 0)
+            child.pid = bystander.pid
+            with pytest.warns(exceptions.StatusUnknownWarning):
+                getattr(child, method)()
+            assert child.returncode == 255
+            child.kill()
+            assert bystander.poll() is None
+            bystander.kill()
+
+    @needs_pidfd
+    def test_a_signal_after_the_poll(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with spawn_with(SLEEP) as bystander, spawn_with(["true"]) as child:
+            os.waitpid(child.pid, 0)
+            child.pid = bystander.pid
+            with monkeypatch.context() as patch:
+                patch.setattr(Process, "poll", lambda self: None)  # as if just before it was reaped
+                child.kill()
+            with pytest.warns(exceptions.StatusUnknownWarning):
+                child.wait()
+            assert bystander.poll() is None
+            bystander.kill()
+
+    @needs_pidfd
+    @pytest.mark.parametrize("timeout", [None, 50, 0])
+    def test_waiting_does_not_take_another_childs_status(self, timeout: float | None) -> None:
+        with spawn_with(["sh", "-c", "exit 7"]) as other, spawn_with(["true"]) as child:
+            os.waitpid(child.pid, 0)
+            child.pid = other.pid
+            with pytest.warns(exceptions.StatusUnknownWarning):
+                assert child.wait(timeout) == 255
+            assert other.wait() == 7
+
+    def test_while_sigchld_is_ignored(self) -> None:
+        before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            with (
+                pytest.warns(exceptions.StatusUnknownWarning),
+                pytest.raises(subprocess.CalledProcessError, match="255"),
+            ):
+                run_with(["true"], check=True)
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+
+    def test_a_warning_that_is_an_error_comes_once(self) -> None:
+        with spawn_with(["true"]) as child:
+            os.waitpid(child.pid, 0)
+            with pytest.raises(exceptions.StatusUnknownWarning):
+                child.wait()
+            assert child.wait() == 255
+
+
+@pytest.mark.parametrize("script", ["exit 3", "kill -TERM $$", "kill -SEGV $$", "exit 255"])
+@pytest.mark.parametrize("by", ["poll", "wait", "timeout"])
+def test_a_status_is_that_of_popen(script: str, by: str) -> None:
+    expected = subprocess.run(["sh", "-c", script], check=False).returncode
+    with spawn_with(["sh", "-c", script]) as child:
+        while by == "poll" and child.poll() is None:
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert child.wait(*([50] if by == "timeout" else [])) == expected
