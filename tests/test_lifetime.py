@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from capabilities import needs_handles
 from noinherit import spawn_with
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
@@ -22,14 +21,3 @@ class TestSignals:
             assert child.wait(timeout=50) != 0
             getattr(child, method)()
             child.send_signal(signal.SIGTERM)
-
-    @needs_handles
-    def test_a_handle_is_the_childs(self) -> None:
-        from noinherit._sys.windows import kernel32
-
-        with spawn_with([*PYTHON, "input()"], stdin=subprocess.PIPE) as child:
-            assert kernel32.GetProcessId(child.handle) == child.pid
-            with pytest.raises(OSError):
-                child.pidfd()
-            child.communicate(b"\n")
-        assert kernel32.GetProcessId(child.handle) == child.pid

@@ -42,7 +42,6 @@ needs_exit_event = _needs(
     sys.platform == "win32" or hasattr(os, "pidfd_open") or hasattr(os, "kqueue"),
     "an event to wait for a child, such as os.pidfd_open",
 )
-needs_handles = _needs(sys.platform == "win32", "process handles")
 needs_pidfd = _needs(hasattr(os, "pidfd_open"), "os.pidfd_open")
 needs_o_path = _needs(hasattr(os, "O_PATH"), "os.O_PATH")
 needs_refcounts = _needs(

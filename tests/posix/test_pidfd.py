@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-if sys.platform == "win32":
-    pytest.skip("needs POSIX", allow_module_level=True)
+if sys.platform != "linux":
+    pytest.skip("needs Linux's pidfds", allow_module_level=True)
 
 import errno
 import os
