@@ -10,6 +10,7 @@ comment may also hold a block, which the page takes and its readers do not.
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shutil
@@ -22,7 +23,8 @@ from pathlib import Path
 
 import pytest
 
-from noinherit import run_with
+import noinherit
+from noinherit import _sys, aio, run_with
 
 TREE = Path(__file__).parent.parent
 PAGES = [TREE / "README.md", *sorted((TREE / "docs").glob("**/*.md"))]
@@ -151,18 +153,53 @@ def test_console(block: Block, tmp_path: Path) -> None:
         assert re.fullmatch(pattern, compared(done.stdout), re.DOTALL), done.stdout
 
 
-@pytest.mark.parametrize("name", ["_channel", "_jobserver", "_plan", "_trace"])
+# The modules whose docstrings have an example, and the functions that need one.
+EXAMPLES = {
+    "_audit": ["audit"],
+    "_channel": ["socketpair"],
+    "_flags": ["open_noinherit", "set_noinherit", "get_noinherit", "set_noinherit_all"],
+    "_install": ["install", "uninstall"],
+    "_jobserver": ["jobserver_fds"],
+    "_plan": ["fd_arg"],
+    "_process": ["spawn_with"],
+    "_run_with": ["run_with"],
+    "_trace": ["trace"],
+    "aio": ["spawn_with", "open_channel"],
+    "child": ["inherited", "InheritedFd"],
+    "_exec_with": ["exec_with"],
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_docstrings(name: str, tmp_path: Path) -> None:
-    # In a child, which holds nothing that anybody left inheritable: one of them would tell of it.
+    if name == "_exec_with" and not _sys.backend.HAS_EXEC:
+        pytest.skip("a process cannot become another program here")
+    # In a child, which holds nothing that anybody left inheritable: audit would show it.
     script = (
-        f"import doctest, subprocess, sys, noinherit, noinherit.{name} as module\n"
-        "names = {'noinherit': noinherit, 'subprocess': subprocess, 'sys': sys}\n"
-        "failed, attempted = doctest.testmod(module, extraglobs=names)\n"
-        "sys.exit(failed or not attempted)\n"
+        f"import doctest, noinherit, noinherit.{name} as module\n"
+        "import asyncio, os, socket, subprocess, sys, tempfile\n"
+        "public = {each: getattr(noinherit, each) for each in noinherit.__all__}\n"
+        "found = doctest.DocTestFinder().find(module, extraglobs={**globals(), **public,"
+        " **vars(module)})\n"
+        "runner = doctest.DocTestRunner()\n"
+        "for each in found: runner.run(each)\n"
+        f"examples = {{each.name.rpartition('.')[2]: each.examples for each in found}}\n"
+        f"assert all(examples[name] for name in {EXAMPLES[name]!r}), examples\n"
+        "sys.exit(runner.summarize().failed)\n"
     )
-    command = [sys.executable, "-c", script]
+    command = [sys.executable, "-W", "error", "-c", script]
     done = run_with(command, env=environment(tmp_path), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_public_function_has_an_example() -> None:
+    described = {(module, name) for module, names in EXAMPLES.items() for name in names}
+    for module in (noinherit, aio):
+        for name in module.__all__:
+            function = getattr(module, name)
+            if inspect.isfunction(function):
+                home = function.__module__.rpartition(".")[2]
+                assert (home, name) in described, name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

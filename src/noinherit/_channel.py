@@ -69,55 +69,66 @@ class Channel:
         return f"<Channel {state}>"
 
     def recv(self, bufsize: int) -> bytes:
-        """Wait for data and return at most `bufsize` bytes of it; ``b""`` at the end of file.
+        """Wait for data and return it; ``b""`` at the end of file.
 
-        Raises `TimeoutError`, or `BlockingIOError` if the timeout is 0.
+        :param bufsize: the most bytes to return
+        :raises TimeoutError: if no data came in time
+        :raises BlockingIOError: if there is no data and the timeout is 0
+        :raises OSError: with ``EBADF`` after `close`
         """
         return self._call(self._end.recv, bufsize)
 
     def recv_into(self, buffer: Buffer, nbytes: int = 0) -> int:
         """Receive into `buffer`, otherwise as `recv`; return the number of bytes.
 
-        It receives at most `nbytes`, or the buffer's size if `nbytes` is 0.
+        :param buffer: any writable object with the buffer interface
+        :param nbytes: the most bytes to receive; 0 means the buffer's size
         """
         return self._call(self._end.recv_into, buffer, nbytes)
 
     def send(self, data: Buffer) -> int:
         """Send the beginning of `data`, as much as there is room for; return the number of bytes.
 
-        Empty `data` is not sent.
+        Empty `data` is not sent. On Windows, accepted data may not have arrived at the peer yet if
+        a timeout is set, and data may have been accepted if a signal handler raises during the
+        call.
 
-        - It raises `BrokenPipeError` after `shutdown`, and if the peer has closed its end.
-        - If nothing could be sent in time, it raises `TimeoutError`, or `BlockingIOError` if the
-          timeout is 0.
-        - On Windows with a timeout, accepted data may not have arrived at the peer yet.
-        - On Windows, if a signal handler raises during the call, the data may have been accepted.
+        :raises BrokenPipeError: after `shutdown`, and if the peer has closed its end
+        :raises TimeoutError: if nothing could be sent in time
+        :raises BlockingIOError: if nothing could be sent and the timeout is 0
+        :raises OSError: with ``EBADF`` after `close`
         """
         return self._call(self._end.send, data)
 
     def sendall(self, data: Buffer) -> None:
         """Send all of `data`; the timeout limits the whole call.
 
-        After an error, it is unknown how much of it was sent.
+        After an error, it is unknown how much of it was sent. The errors are those of `send`.
         """
         self._call(self._end.sendall, data)
 
     def shutdown(self, how: int) -> None:
-        """Send the end of file to the peer; `how` must be ``socket.SHUT_WR``.
+        """Send the end of file to the peer; this end can still receive.
 
-        This end can still receive. On Windows, the call waits until the peer has read all sent
-        data, because the message that means "end of file" would merge with unread data. The timeout
-        and `close` end this wait without a half-close; then `shutdown` can be called again.
+        On Windows, the call waits until the peer has read all sent data, because the message that
+        means "end of file" would merge with unread data. The timeout and `close` end this wait
+        without a half-close; then `shutdown` can be called again.
+
+        :param how: must be ``socket.SHUT_WR``
+        :raises ValueError: for any other `how`
+        :raises TimeoutError: on Windows, if the peer did not read everything in time
+        :raises OSError: with ``EBADF`` after `close`
         """
         if how != _SHUT_WR:
             raise ValueError(f"how={how!r}: a channel supports socket.SHUT_WR only")
         self._call(self._end.half_close)
 
     def settimeout(self, value: float | None) -> None:
-        """Set how long the other methods wait: in seconds; 0 for no wait, None for no limit.
+        """Set how long the other methods wait.
 
-        On a synchronous end (see `Channel`), every value except None raises
-        `UnsupportedOptionError`.
+        :param value: seconds; 0 for no wait, None for no limit
+        :raises UnsupportedOptionError: for a value except None on a synchronous end (see `Channel`)
+        :raises ValueError: for a negative `value`
         """
         self._call(self._end.settimeout, value)
 
@@ -138,9 +149,16 @@ class Channel:
         errors: str | None = None,
         newline: str | None = None,
     ) -> Any:
-        """Return a file object on this channel; arguments as for `socket.socket.makefile`.
+        """Return a file object on this channel, as `socket.socket.makefile` does.
 
         The descriptor is closed once this object and all its files are closed.
+
+        :param mode: ``"r"``, ``"w"`` or ``"rw"``, with or without ``"b"``
+        :param buffering: as for the built-in `open`
+        :param encoding: as for the built-in `open`
+        :param errors: as for the built-in `open`
+        :param newline: as for the built-in `open`
+        :raises ValueError: for any other `mode`, or for text without a buffer
         """
         kinds = set(mode)
         if not kinds & {"r", "w"} or not kinds <= {"r", "w", "b"}:
@@ -283,6 +301,11 @@ def socketpair() -> tuple[Channel, Channel]:
     ...     ours.sendall(b"question")
     ...     theirs.recv(99)
     b'question'
+
+    :returns: this process's end, and the end for a child
+    :raises OSError: if the system refuses
+
+    Availability: Linux, macOS, BSD, Windows.
     """
     ours, theirs = _sys.ends.pair()
     return Channel(ours), Channel(theirs)

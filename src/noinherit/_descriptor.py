@@ -37,11 +37,14 @@ class _Facts:
 class SocketFacts(_Facts):
     """The facts that the system reports about a socket.
 
-    - ``family`` and ``type`` are the names of their constants in `socket`.
-    - ``local`` and ``remote`` are ``(host, port)`` for the internet families. For ``AF_UNIX`` they
-      are a path, in which ``@`` stands for the zero byte of an abstract name. They are ``None`` if
-      no such address exists or the system does not report it.
-    - ``listening`` is whether the socket accepts connections.
+    :ivar family: the name of the family's constant in `socket`, such as ``"AF_INET"``
+    :ivar type: the name of the type's constant in `socket`, such as ``"SOCK_STREAM"``
+    :ivar local:
+       ``(host, port)`` for the internet families. For ``AF_UNIX`` it is a path, in which ``@``
+       stands for the zero byte of an abstract name. None if no such address exists or the system
+       does not report it.
+    :ivar remote: the same for the other end
+    :ivar listening: whether the socket accepts connections
     """
 
     __slots__ = ("family", "type", "local", "remote", "listening")  # noqa: RUF023 -- the order of repr
@@ -75,17 +78,19 @@ class SocketFacts(_Facts):
 class Descriptor(_Facts):
     """One open descriptor of a process; on Windows, one open handle.
 
-    - ``number`` is the descriptor's number, on Windows the handle's value.
-    - ``kind`` is a word such as ``"file"``, ``"directory"``, ``"pipe"``, ``"socket"``,
-      ``"character device"`` or ``"event"``. It is ``"other"`` if the system reports no kind.
-    - ``name`` is for people: a path, a socket's addresses, or the system's own name for it. It can
-      be empty.
-    - ``identity`` (device and inode) is equal for two descriptors of one file or pipe. On Windows,
-      only files have such an identity; every other handle has its own.
-    - ``inheritable`` is the flag.
-    - ``standard`` is whether this is standard input, output or error, which every child should
-      have.
-    - ``socket`` is a `SocketFacts` for a socket, else ``None``.
+    :ivar number: the descriptor's number, on Windows the handle's value
+    :ivar kind:
+       A word such as ``"file"``, ``"directory"``, ``"pipe"``, ``"socket"``, ``"character device"``
+       or ``"event"``. It is ``"other"`` if the system reports no kind.
+    :ivar name:
+       For people: a path, a socket's addresses, or the system's own name for it. It can be empty.
+    :ivar identity:
+       Device and inode, which are equal for two descriptors of one file or pipe. On Windows, only
+       files have such an identity; every other handle has its own.
+    :ivar inheritable: the flag
+    :ivar standard:
+       Whether this is standard input, output or error, which every child should have.
+    :ivar socket: a `SocketFacts` for a socket, else None
     """
 
     __slots__ = (  # noqa: RUF023 -- the order of repr

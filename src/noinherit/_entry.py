@@ -45,6 +45,8 @@ class Handle(int):
       other child through ``fd_arg(key, "{handle}")``.
     - `set_noinherit` and `get_noinherit` also accept it.
     - On other systems, using it raises `NotADescriptorError`.
+
+    Availability: Windows.
     """
 
     __slots__ = ()

@@ -22,24 +22,37 @@ def exec_with(
     cwd: _types.Any = None,
     reset_signals: bool = False,
 ) -> _types.NoReturn:
-    """Become `args`: a program that holds exactly the standard streams and `fds`.
+    r"""Become `args`: a program that holds exactly the standard streams and `fds`.
 
-    POSIX only. `fds`, `listen_fds`, `executable`, `env`, `cwd` and `reset_signals` are as for
-    `spawn_with`, and names are announced in the same way: `noinherit.inherited` finds them in the
-    new program. A server can execute itself again to reload. It hands over its `InheritedFd`
-    objects, or the sockets that it took from them.
+    The names in `fds` are announced as by `spawn_with`, so `inherited` finds them in the new
+    program. A server can execute itself again to reload: it hands over its `InheritedFd` objects,
+    or the sockets that it took from them.
 
-    Does not return. Output that is buffered in file objects is lost, as with `os.execv`: flush it
-    first. If the program cannot be executed, numbers, flags, directory and environment are as they
-    were, and `OSError` is raised, naming the program or the directory. Raises a
-    `noinherit.exceptions.RequestError` for a request that cannot be carried out, on Windows for
-    every one: a process there cannot become another program. Start it by `spawn_with`, and end.
+    >>> become = "import noinherit; noinherit.exec_with(['sh', '-c', 'echo I am sh now'])"
+    >>> run_with([sys.executable, "-c", become], capture_output=True, text=True).stdout
+    'I am sh now\n'
 
-    A descriptor that another thread opens as inheritable just before :manpage:`execve(2)` reaches
-    the new program. With `reset_signals`, a signal that is pending because this thread blocks it is
-    delivered just before.
+    Output that is buffered in file objects is lost, as with `os.execv`: flush it first. If a C
+    library opens a descriptor as inheritable in another thread just before :manpage:`execve(2)`,
+    the new program receives it.
 
-    >>> noinherit.exec_with([sys.executable, *sys.argv], fds={"http": listener})  # doctest: +SKIP
+    :param args: as for `spawn_with`
+    :param fds: as for `spawn_with`
+    :param listen_fds: as for `spawn_with`
+    :param executable: the program, if it is not the first of `args`
+    :param env: the environment; None means this process's
+    :param cwd: the directory to change to, or an open directory; None means this process's
+    :param reset_signals:
+       As for `spawn_with`. A signal that is pending because this thread blocks it is delivered just
+       before the new program starts.
+    :returns: never
+    :raises RequestError: for a request that cannot be carried out; on Windows always
+    :raises OSError:
+       if the program cannot be executed. It names the program or the directory. Numbers, flags,
+       directory and environment are as they were.
+
+    Availability: Linux, macOS, BSD. On Windows, a process cannot become another program: use
+    `spawn_with`, and end.
     """
     backend = _sys.backend
     if not backend.HAS_EXEC:

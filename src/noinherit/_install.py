@@ -33,8 +33,8 @@ class _Installation:
 def install() -> _Installation:
     """Replace `subprocess.Popen` with `Process` in this process; `uninstall` undoes it.
 
-    The return value is a context manager that calls `uninstall`. From now on, every child that is
-    started with `subprocess` holds exactly the intended descriptors:
+    From now on, every child that is started with `subprocess` holds exactly the intended
+    descriptors:
 
     - Children of `subprocess.run`, and of `asyncio.create_subprocess_exec`, which now accepts
       ``fds=``.
@@ -44,6 +44,14 @@ def install() -> _Installation:
     Calls may be nested and come from any thread; an equal number of calls of `uninstall` restores
     the standard library's class. Processes and classes that were created in between keep their
     type.
+
+    >>> with noinherit.install():
+    ...     issubclass(subprocess.Popen, noinherit.Process)
+    True
+
+    :returns: a context manager that calls `uninstall` when its block ends
+
+    Availability: as `spawn_with`.
     """
     with _lock:
         _undo.append(contextlib.ExitStack())
@@ -55,7 +63,14 @@ def install() -> _Installation:
 def uninstall() -> None:
     """Undo one `install`; the last call restores `subprocess.Popen`.
 
-    Raises `NotInstalledError` if no `install` is left to undo.
+    >>> _ = noinherit.install()
+    >>> noinherit.uninstall()
+    >>> issubclass(subprocess.Popen, noinherit.Process)
+    False
+
+    :raises NotInstalledError: if no `install` is left to undo
+
+    Availability: as `spawn_with`.
     """
     with _lock:
         if not _undo:

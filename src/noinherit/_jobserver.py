@@ -14,18 +14,22 @@ _OPTIONS = ("--jobserver-auth=", "--jobserver-fds=")
 def jobserver_fds() -> dict[int, int]:
     """Return the descriptors of GNU make's jobserver, ready for ``fds``.
 
-    For ``--jobserver-auth=R,W`` in ``MAKEFLAGS`` it returns ``{R: R, W: W}``: the child reads these
-    numbers from the same variable. It returns an empty dict in these cases:
-
-    - No jobserver exists.
-    - The child opens the jobserver by name (``fifo:PATH``, a semaphore on Windows).
-    - make did not pass the jobserver to this process, because the recipe's line neither begins
-      with ``+`` nor calls ``$(MAKE)``.
-
+    A make that this program starts then shares the job slots of the make that started this program.
     See "Sharing Job Slots with GNU make" in GNU make's manual.
 
-    >>> jobserver_fds()
+    >>> jobserver_fds()  # not below a make
     {}
+
+    :returns:
+       ``{R: R, W: W}`` for ``--jobserver-auth=R,W`` in ``MAKEFLAGS``: the child reads these numbers
+       from the same variable. The dict is empty in these cases:
+
+       - No jobserver exists.
+       - The child opens the jobserver by name (``fifo:PATH``, a semaphore on Windows).
+       - make did not pass the jobserver to this process, because the recipe's line neither begins
+         with ``+`` nor calls ``$(MAKE)``.
+
+    Availability: Linux, macOS, BSD, Windows; on Windows always empty.
     """
     found = ""
     for word in os.environ.get("MAKEFLAGS", "").split():

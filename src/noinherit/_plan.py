@@ -39,7 +39,11 @@ STREAMS = ("stdin", "stdout", "stderr")
 
 
 class FdArg:
-    """A placeholder in ``args`` or ``env``; see `fd_arg`."""
+    """A placeholder in ``args`` or ``env``; see `fd_arg`.
+
+    :ivar key: the key of ``fds``
+    :ivar template: the text around the number
+    """
 
     __slots__ = ("key", "template")
 
@@ -62,19 +66,27 @@ class FdArg:
 
 
 def fd_arg(key: Key, template: str = "{}") -> FdArg:
-    """Return a placeholder for the number that `key` of ``fds`` receives in the child.
+    r"""Return a placeholder for the number that `key` of ``fds`` receives in the child.
 
-    Use it as an item of ``args`` or as a value of ``env``. When the child is started, it is
-    replaced with ``template.format(number, handle=handle)``. *number* is the child's descriptor
-    number. *handle* is the value for programs that read Windows handles; on other systems it
-    equals *number*. The template must have exactly one of these fields.
+    Use it as an item of ``args`` or as a value of ``env``. It is replaced when the child is
+    started. It is not a text: ``f"--fd={fd_arg('http')}"`` raises `TypeError`. The surrounding text
+    belongs in `template`.
 
-    It is not a text: ``f"--fd={fd_arg('http')}"`` raises `TypeError`. The surrounding text belongs
-    in `template`. Raises `InvalidKeyError` for a key that ``fds`` cannot have, and
-    `UnsupportedOptionError` for a template that cannot work.
+    >>> program = "import os, sys; print(sys.argv[1], os.fstat(int(sys.argv[1][5:])) is not None)"
+    >>> args = [sys.executable, "-c", program, fd_arg("http", "fd://{}")]
+    >>> with tempfile.TemporaryFile() as file:
+    ...     run_with(args, fds={"http": file}, capture_output=True, text=True).stdout
+    'fd://3 True\n'
 
-    >>> fd_arg("http", "fd://{}")
-    fd_arg('http', 'fd://{}')
+    :param key: a key of ``fds``
+    :param template:
+       The text, with exactly one field: ``{}`` is the number in the child, and ``{handle}`` the
+       value for programs that read Windows handles. On other systems the latter is also the number.
+    :returns: the placeholder
+    :raises InvalidKeyError: for a key that ``fds`` cannot have
+    :raises UnsupportedOptionError: for a template that does not have exactly one field
+
+    Availability: as `spawn_with`.
     """
     # Fail here, where the placeholder is written, not at spawn.
     plain = key_of(key)

@@ -25,10 +25,12 @@ class ProbedChild:
     Each attribute is a dict of identities by number. An identity is as in `noinherit.audit`; on
     Windows it is empty for everything that is not a file.
 
-    - `held`: all descriptors that the child held when it started. On Windows, the numbers are the
-      values of the inherited handles.
-    - `extra`: `held` without the standard streams.
-    - `fds`: the descriptors as C and Python number them. This differs from `held` on Windows only.
+    :ivar held:
+       All descriptors that the child held when it started. On Windows, the numbers are the values
+       of the inherited handles.
+    :ivar extra: `held` without the standard streams
+    :ivar fds:
+       The descriptors as C and Python number them. This differs from `held` on Windows only.
     """
 
     __slots__ = ("extra", "fds", "held")

@@ -45,8 +45,20 @@ _UNKNOWN_STATUS = 255
 class Process(_Popen["AnyStr"]):
     """A `subprocess.Popen` whose child holds the standard streams, `fds`, and nothing else.
 
-    Takes what `subprocess.Popen` takes, and `fds` as `spawn_with` describes it. Everything that
-    can be done with a `Popen` can be done with it.
+    It has everything that a `subprocess.Popen` has: `communicate`, `wait`, `poll`, text mode,
+    ``with``.
+
+    :param args: as for `spawn_with`
+    :param fds: as for `spawn_with`
+    :param lifeline: as for `spawn_with`
+    :param listen_fds: as for `spawn_with`
+    :param reset_signals: as for `spawn_with`
+    :param close_fds: False has its usual meaning, and is refused together with `fds`
+    :param options: the other options of `subprocess.Popen`
+    :raises RequestError: as `spawn_with` does
+    :raises OSError: if the child cannot be started
+
+    Availability: as `spawn_with`.
     """
 
     _launch: Launch | None = None  # until __init__ runs; a subclass may bypass it
@@ -337,13 +349,18 @@ class Process(_Popen["AnyStr"]):
             return super()._wait(timeout)
 
     def wait_released(self, timeout: float | None = None) -> int:
-        """Wait until the child and all its heirs are gone; return the child's exit status.
+        """Wait until the child and all its descendants that still hold the lifeline are gone.
 
-        For a child that was started with ``lifeline=True``. Its heirs are the processes that
-        inherited the lifeline from it, and from one another: those it started without closing what
-        it did not know. Raises `subprocess.TimeoutExpired` after `timeout` seconds,
-        `UnsupportedOptionError` if there is no lifeline, and `OSError` with ``EBADF`` after the end
-        of a ``with`` block, which closes it.
+        The child must have been started with ``lifeline=True``. A descendant holds the lifeline if
+        it inherited it from its own parent; a process that closes unknown descriptors does not.
+
+        :param timeout: seconds; None waits without limit
+        :returns: the child's exit status
+        :raises subprocess.TimeoutExpired: after `timeout` seconds
+        :raises UnsupportedOptionError: if the child was started without a lifeline
+        :raises OSError: with ``EBADF`` after the end of a ``with`` block, which closes the lifeline
+
+        Availability: as `spawn_with`.
         """
         if self._lifeline is None:
             raise UnsupportedOptionError("lifeline", "False", "wait_released() waits on it")
@@ -441,41 +458,57 @@ def spawn_with(
 ) -> Process[_types.Any]:
     """Start `args` as a child that holds exactly the standard streams and `fds`.
 
-    `fds` is a mapping or an iterable. A key that is an `int` is the number in the child; a `str`
-    is a name, which gets the lowest free number from 3 up and is published to the child (see
-    `noinherit.inherited`). An iterable means "under the number it has here". Values are descriptor
-    numbers, files, sockets, channels, anything with ``fileno()``, or on Windows a `Handle`. They
-    stay the caller's: they are neither closed nor is any flag of theirs changed, not even for a
-    moment.
+    >>> reading, writing = os.pipe()
+    >>> program = "import os; os.write(7, b'hello')"
+    >>> with spawn_with([sys.executable, "-c", program], fds={7: writing}):
+    ...     os.close(writing)
+    >>> with open(reading, "rb") as pipe:
+    ...     pipe.read()
+    b'hello'
 
-    `popen_options` are those of `subprocess.Popen`; all of them work with any `fds`, except
-    ``close_fds=False``, which contradicts the promise and is refused. ``pass_fds`` adds to `fds`.
-    With ``user``, ``group``, ``extra_groups``, ``umask`` or ``preexec_fn``, a number that is taken
-    in this process costs the start of one more Python (see the gotchas), and a name gets any free
-    number.
+    :param args:
+       The program and its arguments, as for `subprocess.Popen`. An item can be an `fd_arg`.
+    :param fds:
+       What the child receives. The values are descriptor numbers, files, sockets, channels, any
+       objects with ``fileno()``, or on Windows a `Handle`. They stay the caller's: they are never
+       closed, and their flags are never changed, not even briefly.
 
-    Two more are noinherit's own, both on POSIX:
+       - In a mapping, a key that is an `int` is the number in the child. A key that is a `str` is a
+         name: it receives the lowest free number from 3 up, and the child finds it through
+         `inherited`.
+       - In any other iterable, each descriptor keeps its number.
+    :param lifeline:
+       Whether the child receives one more descriptor, which `Process.wait_released` waits for.
+    :param listen_fds:
+       Keys of `fds` that are also announced by systemd's socket activation
+       (:manpage:`sd_listen_fds(3)`). They receive the numbers from 3 up, in this order, and the
+       child has ``LISTEN_FDS``, ``LISTEN_FDNAMES`` and ``LISTEN_PID``. POSIX only. Starts one extra
+       Python interpreter first; the call blocks meanwhile (some 10 ms).
+    :param popen_options:
+       The options of `subprocess.Popen`. All of them work with any `fds`, except
+       ``close_fds=False``, which contradicts the promise. ``pass_fds`` adds to `fds`. With
+       ``user``, ``group``, ``extra_groups``, ``umask`` or ``preexec_fn``, a name receives any free
+       number. With the first four, a number that is taken in this process costs the start of one
+       extra Python interpreter.
 
-    - ``reset_signals=True``: the child starts with the default action for every signal and with
-      none blocked, whatever this thread blocks and this process ignores. Otherwise it inherits
-      both, as with `subprocess.Popen` (:manpage:`execve(2)`). On Windows, a process inherits
-      neither, and the option changes nothing.
-    - ``cwd`` may be an open directory: a descriptor number, or an object with ``fileno()``. The
-      child starts in that directory, even if it was renamed or removed. On Windows it is refused.
+       Two more are noinherit's own, both on POSIX. They use :manpage:`posix_spawn(3)` where they
+       can; with one of the options above, or where libc cannot close the rest, they cost the start
+       of one extra Python interpreter.
 
-    Both use :manpage:`posix_spawn(3)` where they can; with one of the options above, or where libc
-    cannot close the rest, they cost the start of one more Python.
+       - ``reset_signals=True``: the child starts with the default action for every signal and with
+         none blocked, whatever this thread blocks and this process ignores. Otherwise it inherits
+         both, as with `subprocess.Popen` (:manpage:`execve(2)`). On Windows, a process inherits
+         neither, and the option changes nothing.
+       - ``cwd`` may be an open directory: a descriptor number, or an object with ``fileno()``. The
+         child starts in that directory, even if it was renamed or removed. On Windows it is
+         refused.
+    :returns: a `Process`, which is a `subprocess.Popen`
+    :raises RequestError:
+       for a request that cannot be carried out; nothing has been created by then
+    :raises OSError: if the child cannot be started, as `subprocess.Popen` does
 
-    With ``lifeline=True`` the child gets one more descriptor, for `Process.wait_released`.
-
-    `listen_fds`, an iterable of keys of `fds`, hands those over by systemd's socket activation
-    (:manpage:`sd_listen_fds(3)`), too: they get the numbers from 3 up in the order given, and the
-    child has ``LISTEN_FDS``, ``LISTEN_FDNAMES`` and ``LISTEN_PID``. On POSIX; it takes the start of
-    a Python more, which the call waits for.
-
-    Returns a `Process`, which is a `subprocess.Popen`. Raises a
-    `noinherit.exceptions.RequestError`, before anything is created, for a request that cannot be
-    carried out, and what `subprocess.Popen` raises for a child that cannot be started.
+    Availability: Linux, macOS, BSD, Windows. On Windows, numbers go up to 254, sockets reach Python
+    children only, and the options of POSIX are refused.
     """
     if not popen_options.get("close_fds", True):
         raise UnsupportedOptionError("close_fds", "False", "spawn_with gives an exact table")

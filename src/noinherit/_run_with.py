@@ -121,12 +121,26 @@ def run_with(
     check: bool = False,
     **popen_options: _types.Any,
 ) -> subprocess.CompletedProcess[_types.Any]:
-    """Run `args` as `spawn_with` does, wait for it, and return a `subprocess.CompletedProcess`.
+    r"""Run `args` as `spawn_with` does, and wait for it.
 
-    `input`, `capture_output`, `timeout` (seconds) and `check` as for `subprocess.run`, with the
-    same errors: `subprocess.TimeoutExpired` after the child was killed,
-    `subprocess.CalledProcessError` for an exit status other than 0 with ``check=True``. Else raises
-    what `spawn_with` does.
+    >>> args = [sys.executable, "-c", "import sys; print(sys.stdin.read().upper())"]
+    >>> run_with(args, input="hello", capture_output=True, text=True).stdout
+    'HELLO\n'
+
+    :param args: as for `spawn_with`
+    :param fds: as for `spawn_with`
+    :param input: what the child reads from its standard input, as for `subprocess.run`
+    :param capture_output: whether the result has the child's standard output and standard error
+    :param timeout: seconds; then the child is killed
+    :param check: whether an exit status other than 0 raises
+    :param popen_options: as for `spawn_with`, except ``lifeline=True``
+    :returns: a `subprocess.CompletedProcess`
+    :raises subprocess.TimeoutExpired: after `timeout` seconds
+    :raises subprocess.CalledProcessError: for an exit status other than 0, with ``check=True``
+    :raises RequestError: as `spawn_with` does
+    :raises OSError: if the child cannot be started
+
+    Availability: as `spawn_with`.
     """
     if popen_options.get("lifeline"):
         raise UnsupportedOptionError("lifeline", "True", "run_with() leaves nobody to wait on it")

@@ -30,9 +30,11 @@ __all__ = ["Leak", "Place", "Trace", "trace"]
 
 
 class Place:
-    """A line of code: its `file`, its `line` and the enclosing `function`.
+    """A line of code.
 
-    If no line of code is known, `file` is empty, `line` is 0, and `function` is a description.
+    :ivar file: the path; empty if no line of code is known
+    :ivar line: the line; 0 if no line of code is known
+    :ivar function: the enclosing function; a description if no line of code is known
     """
 
     __slots__ = ("file", "function", "line")
@@ -56,12 +58,13 @@ NATIVE = Place("", 0, "native code")
 class Leak:
     """A descriptor that a child inherited although the caller did not list it.
 
-    - `descriptor` is the `Descriptor`, as in `audit`.
-    - `origin` is the `Place` where it was made inheritable. It is ``before tracing began`` if it
-      was inheritable by then, and ``native code`` if no Python code is known to have done it.
-    - `how` is the audit event of the start, such as ``os.system``.
-    - `command` is the command line; it is empty for a fork.
-    - `started` is the `Place` where the child was started.
+    :ivar descriptor: the `Descriptor`, as in `audit`
+    :ivar origin:
+       The `Place` where it was made inheritable. It is ``before tracing began`` if it was
+       inheritable by then, and ``native code`` if no Python code is known to have done it.
+    :ivar how: the audit event of the start, such as ``os.system``
+    :ivar command: the command line; it is empty for a fork
+    :ivar started: the `Place` where the child was started
     """
 
     __slots__ = ("command", "descriptor", "how", "origin", "started")
@@ -108,7 +111,7 @@ _patches: list[tuple[Any, str, Any, Any]] = []
 class Trace:
     """A context manager that collects leaks; see `trace`.
 
-    `leaks` is a list of all `Leak` objects so far, in the order of their discovery.
+    :ivar leaks: a list of all `Leak` objects so far, in the order of their discovery
     """
 
     def __init__(self, on_leak: Callable[[Leak], object] | None = None) -> None:
@@ -137,21 +140,26 @@ class Trace:
 def trace(on_leak: Callable[[Leak], object] | None = None) -> Trace:
     """Return a context manager that finds descriptors that leak into children while it is active.
 
-    >>> with noinherit.trace() as tracing:
-    ...     done = subprocess.run([sys.executable, "-c", ""], close_fds=False)
-    >>> for leak in tracing.leaks:
-    ...     print(leak)
-
     It examines every start of a process for which Python raises an audit event, in any thread, just
     before the start. It finds each inheritable descriptor above 2 that the caller did not list in
     ``pass_fds``, ``fds``, ``file_actions`` or a handle list.
 
-    - `on_leak` is called with each `Leak`, in the thread that starts the child. If it raises, the
-      child is not started.
-    - Contexts may be nested. One may be entered again; it then adds to its ``leaks``.
-    - While a context is active, the few functions that make descriptors inheritable
-      (`os.set_inheritable`, `os.dup2`, `fcntl.fcntl` and similar ones) are replaced with wrappers
-      that note the caller.
+    >>> with tempfile.TemporaryFile() as file, trace() as tracing:
+    ...     set_noinherit(file, False)
+    ...     done = subprocess.run([sys.executable, "-c", ""], close_fds=False)
+    >>> [(leak.how, leak.descriptor.kind) for leak in tracing.leaks]
+    [('subprocess.Popen', 'file')]
+
+    Contexts may be nested. One may be entered again; it then adds to its ``leaks``. While a context
+    is active, the few functions that make descriptors inheritable (`os.set_inheritable`, `os.dup2`,
+    `fcntl.fcntl` and similar ones) are replaced with wrappers that note the caller.
+
+    :param on_leak:
+       Called with each `Leak`, in the thread that starts the child. If it raises, the child is not
+       started.
+    :returns: the context manager; its ``leaks`` is a list of `Leak` objects
+
+    Availability: Linux, macOS, BSD, Windows.
     """
     return Trace(on_leak)
 

@@ -41,14 +41,18 @@ class _Protocol(asyncio.StreamReaderProtocol):
 class Process:
     """A running child, made by `spawn_with`; used as an `asyncio.subprocess.Process` is.
 
-    `stdin` is an `asyncio.StreamWriter`, `stdout` and `stderr` are `asyncio.StreamReader`; each is
-    None unless it was asked to be a pipe. ``async with`` closes them and waits for the child when
-    the block ends, and kills the child first if that is by an exception, `asyncio.CancelledError`
-    among them.
+    ``async with`` closes the streams and waits for the child when the block ends. If the block ends
+    by an exception, `asyncio.CancelledError` among them, it kills the child first.
 
-    A method that is cancelled or times out leaves the child running; it can be called again. It is
-    the event loop that learns of the child's end: from a pidfd or a kqueue, on Windows from the
-    system's thread pool; from a thread per child only where none of these is to be had.
+    If a method is cancelled or times out, the child runs on, and the method can be called again.
+    The event loop learns of the child's end from a pidfd or a kqueue, on Windows from the system's
+    thread pool. Only where none of these exists does a thread wait for each child.
+
+    :ivar args: the program and its arguments
+    :ivar pid: the child's process id
+    :ivar stdin: an `asyncio.StreamWriter`; None unless ``stdin=PIPE``
+    :ivar stdout: an `asyncio.StreamReader`; None unless ``stdout=PIPE``
+    :ivar stderr: an `asyncio.StreamReader`; None unless ``stderr=PIPE``
     """
 
     def __init__(self, popen: _process.Process[bytes]) -> None:
@@ -70,22 +74,28 @@ class Process:
 
     @property
     def returncode(self) -> int | None:
-        """The exit status, as `subprocess.Popen` tells it; None while the child runs."""
+        """The exit status, as `subprocess.Popen` reports it; None while the child runs."""
         return self._popen.returncode
 
     async def wait(self) -> int:
-        """Wait until the child has ended; return its exit status.
+        """Wait until the child has ended.
 
-        For a limit, ``await asyncio.wait_for(child.wait(), seconds)``.
+        For a limit, use ``await asyncio.wait_for(child.wait(), seconds)``.
+
+        :returns: the child's exit status
         """
         return await asyncio.shield(self._ended)
 
     async def wait_released(self) -> int:
-        """Wait until the child and all its heirs are gone; return the child's exit status.
+        """Wait until the child and all its descendants that still hold the lifeline are gone.
 
-        See `noinherit.Process.wait_released`. Raises `UnsupportedOptionError` if there is no
-        lifeline, and `OSError` with ``EBADF`` when an ``async with`` block ends meanwhile or has
-        ended, which closes it; not if all were seen to be gone before.
+        See `noinherit.Process.wait_released`.
+
+        :returns: the child's exit status
+        :raises UnsupportedOptionError: if the child was started without a lifeline
+        :raises OSError:
+           with ``EBADF`` if an ``async with`` block, which closes the lifeline, ends before they
+           are gone
         """
         if self._released is None:
             raise UnsupportedOptionError("lifeline", "False", "wait_released() waits on it")
@@ -96,10 +106,14 @@ class Process:
         return await self.wait()
 
     async def communicate(self, input: bytes | None = None) -> tuple[bytes | None, bytes | None]:  # noqa: A002 -- subprocess's name
-        """Send `input`, close `stdin`, read all output, wait; return what came on both streams.
+        """Send `input`, close `stdin`, read all output, and wait for the child.
 
-        None stands for a stream that is no pipe. Nothing is lost when it is cancelled or times out:
-        called again, without `input`, it goes on, and returns the output from the beginning.
+        If it is cancelled or times out, no output is lost: a second call, without `input`, goes on,
+        and returns the output from the beginning.
+
+        :param input: what the child reads from its standard input
+        :returns: what came on standard output and standard error; None for a stream that is no pipe
+        :raises UnsupportedOptionError: for `input` without ``stdin=PIPE``
         """
         if input is not None and self.stdin is None:
             raise UnsupportedOptionError("input", "given", "stdin is not PIPE")
@@ -232,12 +246,32 @@ async def spawn_with(
 ) -> Process:
     """Start `args` as a child that holds exactly the standard streams and `fds`.
 
-    As `noinherit.spawn_with`, with the same errors, but that what is ``subprocess.PIPE`` becomes an
-    asyncio stream, of bytes: what asks for text is refused, and ``bufsize`` makes no difference.
-    `limit` is the size in bytes of a stream's buffer, as for `asyncio.StreamReader`.
+    As `noinherit.spawn_with`, but a stream that is ``subprocess.PIPE`` becomes an asyncio stream of
+    bytes.
 
-    The event loop waits while the system starts the child, but does other things before the next
-    one, however many are asked for at once. Cancelled, it kills the child.
+    >>> async def shout(text):
+    ...     program = "import sys; print(sys.stdin.read().upper())"
+    ...     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    ...     async with await spawn_with([sys.executable, "-c", program], **pipes) as child:
+    ...         output, _ = await child.communicate(text)
+    ...     return output.strip()
+    >>> asyncio.run(shout(b"hello"))
+    b'HELLO'
+
+    The event loop waits while the system starts the child. If several children are requested at
+    once, the loop runs other tasks between two starts. If the call is cancelled, the child is
+    killed.
+
+    :param args: as for `noinherit.spawn_with`
+    :param fds: as for `noinherit.spawn_with`
+    :param limit: the size of a stream's buffer in bytes, as for `asyncio.StreamReader`
+    :param popen_options:
+       as for `noinherit.spawn_with`, except those that ask for text. ``bufsize`` has no effect.
+    :returns: the running child
+    :raises RequestError: as `noinherit.spawn_with` does, and for an option that asks for text
+    :raises OSError: if the child cannot be started
+
+    Availability: as `noinherit.spawn_with`.
     """
     options: dict[str, Any] = {**popen_options}
     for name in _TEXT:
@@ -280,9 +314,27 @@ async def open_channel(
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Return asyncio streams that own what `channel` owned; `channel` is closed.
 
-    ``writer.write_eof()`` is the half-close. `limit` as for `asyncio.StreamReader`. On Windows the
-    event loop must be the proactor's, which is the default, and `channel` the first end of a
-    `noinherit.socketpair`: the second one is synchronous and raises `UnsupportedOptionError`.
+    ``writer.write_eof()`` is the half-close.
+
+    >>> async def ask():
+    ...     ours, theirs = noinherit.socketpair()
+    ...     with theirs:
+    ...         reader, writer = await open_channel(ours)
+    ...         theirs.sendall(b"answer")
+    ...     answer = await reader.read()
+    ...     writer.close()
+    ...     return answer
+    >>> asyncio.run(ask())
+    b'answer'
+
+    :param channel: an open channel; on Windows the first end of a `socketpair`
+    :param limit: the size of the reader's buffer in bytes, as for `asyncio.StreamReader`
+    :returns: a reader and a writer
+    :raises UnsupportedOptionError: on Windows for the second end, which is synchronous
+    :raises OSError: with ``EBADF`` if `channel` is closed
+
+    Availability: Linux, macOS, BSD, Windows. On Windows, the event loop must be the proactor's,
+    which is the default.
     """
     if channel.fileno() == -1:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))

@@ -30,11 +30,26 @@ _LISTEN_FDS_START = 3
 
 
 class InheritedFd:
-    """Owner of one descriptor that the parent handed over.
+    r"""Owner of one descriptor that the parent handed over.
 
     `socket`, `channel`, `open` and `detach` pass the ownership to the caller. This works once:
     afterwards every method except `close` raises `AlreadyTakenError`. If several threads call them
     concurrently, one thread receives the descriptor.
+
+    >>> program = "import noinherit; print(noinherit.inherited()['log'].open().read())"
+    >>> with tempfile.TemporaryFile() as file:
+    ...     _ = file.write(b"hello")
+    ...     _ = file.seek(0)
+    ...     args = [sys.executable, "-c", program]
+    ...     run_with(args, fds={"log": file}, capture_output=True, text=True).stdout
+    'hello\n'
+
+    :ivar key: the key under which the parent handed it over
+    :ivar kind:
+       ``"file"``, ``"socket"``, ``"pipe"``, ``"directory"``, ``"character device"``,
+       ``"block device"`` or ``"other"``
+
+    Availability: Linux, macOS, BSD, Windows.
     """
 
     __slots__ = ("_handle", "_number", "_shared", "_taking", "key", "kind")
@@ -56,8 +71,9 @@ class InheritedFd:
     def fileno(self) -> int:
         """Return the descriptor's number; this object keeps the ownership.
 
-        On Windows, it raises `NotADescriptorError` for an event, a process or a socket: they have
-        no number.
+        :raises AlreadyTakenError: if the descriptor was taken
+        :raises NotADescriptorError:
+           on Windows, for an event, a process or a socket: they have no number
         """
         if self._number == -1:
             raise AlreadyTakenError(self.key)
@@ -71,8 +87,12 @@ class InheritedFd:
             """Return the raw handle; this object keeps the ownership.
 
             An event, a process, or any other object that is neither a file nor a pipe has only a
-            handle: the C runtime has no descriptors for them. Raises `NotADescriptorError` for a
-            socket.
+            handle: the C runtime has no descriptors for them.
+
+            :raises AlreadyTakenError: if the descriptor was taken
+            :raises NotADescriptorError: for a socket
+
+            Availability: Windows.
             """
             if self._number == -1:
                 raise AlreadyTakenError(self.key)
@@ -83,7 +103,10 @@ class InheritedFd:
         def detach_handle(self) -> Handle:
             """Return the raw handle of an event or a process; from now on the caller must close it.
 
-            Raises `NotADescriptorError` for a file or a pipe: its descriptor owns the handle.
+            :raises AlreadyTakenError: if the descriptor was taken
+            :raises NotADescriptorError: for a file or a pipe: its descriptor owns the handle
+
+            Availability: Windows.
             """
             with self._taking:
                 handle = self.handle()
@@ -93,7 +116,11 @@ class InheritedFd:
             return handle
 
     def detach(self) -> int:
-        """Return the descriptor's number; from now on the caller must close it."""
+        """Return the descriptor's number; from now on the caller must close it.
+
+        :raises AlreadyTakenError: if the descriptor was taken
+        :raises NotADescriptorError: as `fileno` does
+        """
         with self._taking:
             number = self.fileno()
             self._number = -1
@@ -102,8 +129,10 @@ class InheritedFd:
     def socket(self) -> _types.socket:
         """Return a socket that owns the descriptor; the kernel reports its family and type.
 
-        Raises `OSError` (``ENOTSOCK``) if the descriptor is not a socket. This object then keeps
-        the ownership.
+        :raises AlreadyTakenError: if the descriptor was taken
+        :raises OSError:
+           with ``ENOTSOCK`` if the descriptor is not a socket. This object then keeps the
+           ownership.
         """
         with self._taking:
             if self._number != -1 and self._shared is not None:
@@ -114,10 +143,13 @@ class InheritedFd:
         return made
 
     def channel(self) -> _types.Channel:
-        """Return a `Channel` that owns the descriptor, for an end of `noinherit.socketpair`.
+        """Return a `Channel` that owns the descriptor, for an end of `socketpair`.
 
-        Raises `OSError` (``ENOTSOCK``) if the descriptor is not such an end, and on Windows
-        `NotADescriptorError` for a socket. This object then keeps the ownership.
+        :raises AlreadyTakenError: if the descriptor was taken
+        :raises NotADescriptorError: on Windows, for a socket. This object then keeps the ownership.
+        :raises OSError:
+           with ``ENOTSOCK`` if the descriptor is not such an end. This object then keeps the
+           ownership.
         """
         with self._taking:
             made = Channel(_sys.ends.adopt(self.fileno()))
@@ -125,9 +157,13 @@ class InheritedFd:
         return made
 
     def open(self, mode: str = "r", **options: _types.Any) -> _types.IO[_types.Any]:
-        """Return a file object that owns the descriptor; arguments as for the built-in `open`.
+        """Return a file object that owns the descriptor.
 
-        If it raises, this object keeps the ownership.
+        :param mode: as for the built-in `open`
+        :param options: the other arguments of the built-in `open`, by keyword
+        :raises AlreadyTakenError: if the descriptor was taken
+        :raises NotADescriptorError: as `fileno` does
+        :raises OSError: as `open` does. This object then keeps the ownership.
         """
         with self._taking:
             number = self.fileno()
@@ -163,11 +199,10 @@ _inherited: _InheritedFds | None = None
 
 
 def inherited() -> Mapping[Key, InheritedFd]:
-    """Return the descriptors that the parent handed over, by the parent's keys.
+    r"""Return the descriptors that the parent handed over, by the parent's keys.
 
-    The mapping is empty if the parent handed over none.
-
-    The first call takes the ownership for this process:
+    The mapping is empty if the parent handed over none. The first call takes the ownership for this
+    process:
 
     - Every descriptor except the standard streams becomes non-inheritable, so it does not leak
       into children of this process.
@@ -187,8 +222,18 @@ def inherited() -> Mapping[Key, InheritedFd]:
     (such as a set-user-ID program), and noinherit's own where Python ignores the environment
     (``python -I`` and ``-E``).
 
-    Raises `MalformedManifestError` for an announcement that cannot be parsed. A missing key raises
-    `NotInheritedError`, a `KeyError`, whose ``reason`` says what was ignored.
+    >>> program = "import noinherit; print(sorted(noinherit.inherited(), key=str))"
+    >>> with open(os.devnull) as file:
+    ...     args = [sys.executable, "-c", program]
+    ...     run_with(args, fds={"log": file, 9: file}, capture_output=True, text=True).stdout
+    "[9, 'log']\n"
+
+    :returns:
+       An `InheritedFd` for each key. A missing key raises `NotInheritedError`, a `KeyError`, whose
+       ``reason`` says what was ignored.
+    :raises MalformedManifestError: for an announcement that cannot be parsed
+
+    Availability: Linux, macOS, BSD, Windows.
     """
     global _inherited  # noqa: PLW0603 -- a process takes the ownership once
     with _lock:

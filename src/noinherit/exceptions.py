@@ -41,7 +41,8 @@ class RequestError(NoinheritError, ValueError):
 class InvalidKeyError(RequestError):
     """A key of ``fds`` or of an `fd_arg` is neither a number nor a non-empty name.
 
-    ``value`` is ``None`` if the key is of an `fd_arg`.
+    :ivar key: the key, or its ``repr`` if it is neither a number nor a string
+    :ivar value: the value under that key; None if the key is of an `fd_arg`
     """
 
     def __init__(self, key: object, value: int | str | None) -> None:
@@ -59,7 +60,9 @@ class InvalidKeyError(RequestError):
 class NumberOutOfRangeError(RequestError):
     """A number is negative or too large for a descriptor of a child.
 
-    ``key`` is ``None`` if the number comes from ``pass_fds``.
+    :ivar key: the key; None if the number comes from ``pass_fds``
+    :ivar value: the value under that key
+    :ivar limit: the first number that is too large
     """
 
     def __init__(self, key: int | str | None, value: int | str, limit: int) -> None:
@@ -80,7 +83,10 @@ class NumberOutOfRangeError(RequestError):
 class NumberTakenError(RequestError):
     """Two entries, or an entry and a redirected standard stream, claim the same number.
 
-    ``key`` is ``None`` if the number comes from ``pass_fds``.
+    :ivar key: the key; None if the number comes from ``pass_fds``
+    :ivar value: the value under that key
+    :ivar number: the number
+    :ivar other: the entry or stream that claims it already
     """
 
     def __init__(self, key: int | str | None, value: int | str, number: int, other: str) -> None:
@@ -98,7 +104,10 @@ class NumberTakenError(RequestError):
 class NotADescriptorError(RequestError):
     """A value has no descriptor: it is not a number from 0 up and its ``fileno()`` gives none.
 
-    Also raised for a `noinherit.Handle` on systems other than Windows.
+    Also raised for a `Handle` on systems other than Windows.
+
+    :ivar key: the key of ``fds``; None if the value is not from ``fds``
+    :ivar value: the value
     """
 
     def __init__(self, key: int | str | None, value: int | str) -> None:
@@ -117,7 +126,11 @@ class NotADescriptorError(RequestError):
 
 
 class ClosedDescriptorError(RequestError):
-    """A value names a descriptor that is not open."""
+    """A value names a descriptor that is not open.
+
+    :ivar key: the key of ``fds``; None if the value is not from ``fds``
+    :ivar value: the value
+    """
 
     def __init__(self, key: int | str | None, value: int | str) -> None:
         self.key = key
@@ -130,7 +143,11 @@ class ClosedDescriptorError(RequestError):
 
 
 class UnknownKeyError(RequestError):
-    """An `fd_arg` names a key that ``fds`` does not have; ``known`` are the keys that it has."""
+    """An `fd_arg` names a key that ``fds`` does not have.
+
+    :ivar key: the key
+    :ivar known: the keys that ``fds`` has
+    """
 
     def __init__(self, key: int | str, known: tuple[int | str, ...] = ()) -> None:
         self.key = key
@@ -145,7 +162,8 @@ class UnknownKeyError(RequestError):
 class SingleValueError(RequestError, TypeError):
     """An option that takes several objects, such as ``fds``, was given a single one.
 
-    ``value`` is ``None`` if the option was given ``None``.
+    :ivar option: the option's name
+    :ivar value: its value; None if the option was given None
     """
 
     def __init__(self, option: str, value: int | str | None) -> None:
@@ -163,7 +181,12 @@ class SingleValueError(RequestError, TypeError):
 
 
 class UnsupportedOptionError(RequestError):
-    """An option, or its value, does not work with this request or on this system."""
+    """An option, or its value, does not work with this request or on this system.
+
+    :ivar option: the option's name
+    :ivar value: its value
+    :ivar reason: why it does not work, and what to use instead
+    """
 
     def __init__(self, option: str, value: int | str, reason: str) -> None:
         self.option = option
@@ -176,7 +199,11 @@ class UnsupportedOptionError(RequestError):
 
 
 class UnknownStrategyError(NoinheritError, ValueError):
-    """``NOINHERIT_STRATEGY`` names a strategy that this system does not have."""
+    """``NOINHERIT_STRATEGY`` names a strategy that this system does not have.
+
+    :ivar name: the name
+    :ivar available: the strategies that this system has
+    """
 
     def __init__(self, name: str, available: tuple[str, ...]) -> None:
         self.name = name
@@ -188,7 +215,10 @@ class UnknownStrategyError(NoinheritError, ValueError):
 
 
 class UnsupportedPlatformError(NoinheritError):
-    """noinherit has no backend for this operating system."""
+    """noinherit has no backend for this operating system.
+
+    :ivar platform: the system's name, as ``sys.platform`` has it
+    """
 
     def __init__(self, platform: str) -> None:
         self.platform = platform
@@ -199,7 +229,11 @@ class UnsupportedPlatformError(NoinheritError):
 
 
 class AuditUnsupportedError(NoinheritError):
-    """`audit` was called for another process, which this platform does not support."""
+    """`audit` was called for another process, which this platform does not support.
+
+    :ivar pid: the process
+    :ivar platform: the system's name
+    """
 
     def __init__(self, pid: int, platform: str) -> None:
         self.pid = pid
@@ -213,9 +247,11 @@ class AuditUnsupportedError(NoinheritError):
 class NotInheritedError(NoinheritError, KeyError):
     """The parent did not hand over a descriptor with this key.
 
-    - ``known`` are the keys that it did hand over.
-    - ``reason`` says why something that was announced is missing among them, or why it has no
-      name. It is empty if nothing was announced, or if everything announced is in ``known``.
+    :ivar key: the key
+    :ivar known: the keys that the parent did hand over
+    :ivar reason:
+       Why something that was announced is missing, or why it has no name. It is empty if nothing
+       was announced, or if everything announced is in ``known``.
     """
 
     def __init__(self, key: object, known: tuple[int | str, ...] = (), reason: str = "") -> None:
@@ -245,7 +281,10 @@ class NotInstalledError(NoinheritError, RuntimeError):
 
 
 class AlreadyTakenError(NoinheritError):
-    """An inherited descriptor already has another owner."""
+    """An inherited descriptor already has another owner.
+
+    :ivar key: the descriptor's key
+    """
 
     def __init__(self, key: int | str) -> None:
         self.key = key
@@ -256,7 +295,12 @@ class AlreadyTakenError(NoinheritError):
 
 
 class MalformedManifestError(NoinheritError, ValueError):
-    """An environment variable that announces descriptors cannot be parsed."""
+    """An environment variable that announces descriptors cannot be parsed.
+
+    :ivar variable: the variable's name
+    :ivar text: its value
+    :ivar reason: what is wrong with it
+    """
 
     def __init__(self, variable: str, text: str, reason: str) -> None:
         self.variable = variable
