@@ -24,6 +24,7 @@ __all__ = [
     "POSIX_SPAWN_SETPGROUP",
     "POSIX_SPAWN_SETSID",
     "POSIX_SPAWN_SETSIGDEF",
+    "POSIX_SPAWN_SETSIGMASK",
     "audit_other",
     "exit_event",
     "flock",
