@@ -17,14 +17,17 @@ import json
 import os
 import pickle
 import re
+import select
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from capabilities import needs_program, needs_root
 from noinherit import audit, spawn_with
-from support import command, free_port
+from noinherit._sys.posix import linux_proc
+from support import HELPERS, command, free_port
 
 MANY = r"""
 import os, pickle, select, socket, sys
@@ -133,7 +136,7 @@ def test_tells_less_of_sockets_that_are_in_no_table(tmp_path: Path) -> None:
     assert bound.name == "tcp"
     assert (netlink.kind, netlink.socket) == ("socket", None)
     assert netlink.name.startswith("socket:[")
-    assert lines.name == "unix two"
+    assert lines.name == "unix two\nlines: 3 4 5"
 
 
 def test_sockets_of_other_families_have_no_addresses() -> None:
@@ -172,6 +175,139 @@ def test_a_kernel_that_does_not_tell_the_protocol(monkeypatch: pytest.MonkeyPatc
     ):
         (found,) = (each for each in audit(child.pid) if each.number == 3)
     assert (found.kind, found.socket) == ("socket", None)
+
+
+# Binds Unix sockets whose names have a row of the table in them, with other sockets' inodes.
+FORGER = """
+import socket, sys
+forged = []
+for inode in sys.argv[1:]:
+    row = f"0000000000000000: 00000002 00000000 00000000 0001 03 {inode} /run/forged"
+    forged.append(socket.socket(socket.AF_UNIX))
+    forged[-1].bind(f"\\0{inode}\\n{row}")
+print(open("/proc/net/unix", "rb").read().count(b"/run/forged"), flush=True)
+sys.stdin.read()
+"""
+
+
+def inode(sock: socket.socket) -> str:
+    return str(os.fstat(sock.fileno()).st_ino)
+
+
+@pytest.mark.parametrize("kernel", ["as it is", "without unix_diag", "without sockprotoname"])
+def test_a_process_cannot_falsify_the_audit_of_another(
+    kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOTSUP, "not this kernel")
+
+    if kernel == "without unix_diag":
+        monkeypatch.setattr(linux_proc, "_ask_unix_diag", refuse)
+    if kernel == "without sockprotoname":
+        monkeypatch.setattr(os, "getxattr", refuse)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+        socket.socket(socket.AF_UNIX) as unix,
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as netlink,
+        spawn_with(["cat"], fds={3: tcp, 4: unix, 5: netlink}, stdin=subprocess.PIPE) as victim,
+    ):
+        unix.bind(str(tmp_path / "listener"))
+        unix.listen()
+        before = audit(victim.pid)[3:]
+        forger = [sys.executable, "-ISc", FORGER, *map(inode, (tcp, unix, netlink))]
+        with spawn_with(forger, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as forging:
+            assert forging.stdout is not None
+            assert forging.stdout.readline() == b"3\n"
+            after = audit(victim.pid)[3:]
+            forging.communicate()
+    assert before[0].name.endswith(" listening")
+    assert after[0] == before[0], "the TCP listener"
+    assert after[2] == before[2], "what has no addresses"
+    if kernel == "as it is":
+        assert before[1].name == f"unix {tmp_path}/listener listening"
+        assert after[1] == before[1]
+    else:
+        # Two rows, one of them forged, or none that can be trusted: nothing is said.
+        assert after[1].socket is None
+        assert after[1].kind == "socket"
+
+
+NOINHERIT = [sys.executable, "-m", "noinherit"]
+ODD = [sys.executable, "-IS", str(Path(HELPERS, "odd_files.py"))]
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("odd", "device", "kind", "name"),
+    [
+        ("tun", "/dev/net/tun", "character device", "/dev/net/tun"),
+        ("others", "/dev/fuse", "other", "/mnt/file"),
+        ("silent", "/dev/fuse", "file", "/mnt/file"),
+    ],
+)
+def test_an_odd_descriptor_does_not_spoil_the_audit(
+    odd: str, device: str, kind: str, name: str
+) -> None:
+    if not Path(device).exists():
+        pytest.skip(f"needs {device}")
+    with spawn_with([*ODD, odd], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        try:
+            number = int(holder.stdout.readline())
+            looking = subprocess.Popen(
+                [*NOINHERIT, "audit", "--json", str(holder.pid)],
+                stdout=subprocess.PIPE,
+            )
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                looking.wait(20)
+        finally:
+            assert holder.stdin is not None
+            holder.stdin.close()  # ends the file server: what waits for it cannot be killed before
+        printed, _ = looking.communicate()
+    facts = json.loads(printed)
+    found = {each["number"]: each for each in facts["descriptors"]}
+    assert {0, 1, 2, number} <= found.keys()
+    assert (found[number]["kind"], found[number]["name"]) == (kind, name)
+
+
+OWN = """
+import noinherit, os, sys
+sys.path.insert(0, sys.argv[2])
+import odd_files
+number = odd_files.fuse(0, 0)
+(found,) = (each for each in noinherit.audit() if each.number == number)
+print(found.kind, found.name, flush=True)
+os._exit(0)
+"""
+
+
+@needs_root
+def test_an_own_file_whose_server_is_silent() -> None:
+    if not Path("/dev/fuse").exists():
+        pytest.skip("needs /dev/fuse")
+    args = [sys.executable, "-c", OWN, "silent", HELPERS]
+    with subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        ready, _, _ = select.select([process.stdout], [], [], 20)
+        process.stdin.close()  # ends the file server
+        assert (bool(ready), process.stdout.readline()) == (True, b"file /mnt/file\n")
+
+
+@needs_root
+@needs_program("unshare", "mount")
+def test_without_proc() -> None:
+    hide = 'mount --make-rprivate / && mount -t tmpfs none /proc && exec "$@"'
+    done = subprocess.run(
+        [*("unshare", "--mount", "sh", "-c", hide, "sh"), *NOINHERIT, "audit", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith(
+        "process 1: on Linux without /proc, a process can audit only itself\n"
+    )
 
 
 def test_looks_into_the_network_of_the_process() -> None:

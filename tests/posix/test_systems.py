@@ -32,6 +32,7 @@ class flock(ctypes.Structure):
 
 def wait_for_exit(pid, timeout): return None
 def name_of(number): return ""
+def kind_and_identity(number): return "file", "1:2"
 def audit_other(pid): return []
 def exit_event(pid): return None
 def set_noinherit_range(first, last): return False

@@ -335,6 +335,9 @@ if TYPE_CHECKING:
         def name_of(self, number: int) -> str:
             """Return the path, or another name, of a descriptor of this process; or ""."""
 
+        def kind_and_identity(self, number: int) -> tuple[str, str]:
+            """Return the kind and the identity of a descriptor of this process, for `audit`."""
+
         def audit_other(self, pid: int) -> list[Descriptor]:
             """Return the open descriptors of another process."""
 

@@ -10,7 +10,6 @@ import sys
 assert sys.platform != "win32"
 
 from ..._descriptor import Descriptor
-from ..._identity import kind_and_identity
 from .. import socket_facts
 from . import system
 from .descriptors import kind_of, open_descriptors
@@ -35,7 +34,12 @@ def audit(pid: int | None, only: Collection[int] | None = None) -> list[Descript
 
 
 def _look(number: int) -> Descriptor:
-    kind, identity = kind_and_identity(number)
+    inheritable = os.get_inheritable(number)  # raises if it is closed
+    try:
+        kind, identity = system.kind_and_identity(number)
+    except OSError:  # a file server has failed
+        # While it is open, nothing else in this process has this number.
+        kind, identity = "other", f"{os.getpid():x}:{number:x}"
     name = system.name_of(number)
     facts = _socket_facts(number) if kind == "socket" else None
     return Descriptor(
@@ -43,7 +47,7 @@ def _look(number: int) -> Descriptor:
         kind_of(kind, name),
         name if facts is None else str(facts),
         identity,
-        os.get_inheritable(number),
+        inheritable,
         standard=number <= 2,
         socket=facts,
     )

@@ -10,6 +10,7 @@ import sys
 import time
 from ctypes import c_int, c_int64, c_short
 
+from ... import _identity
 from ...exceptions import AuditUnsupportedError
 
 TYPE_CHECKING = False
@@ -79,6 +80,11 @@ class identify(Identity):  # noqa: N801 -- a function elsewhere
 def name_of(number: int) -> str:
     """Return "": the BSDs have no common call for it."""
     return ""
+
+
+def kind_and_identity(number: int) -> tuple[str, str]:
+    """Return what `os.fstat` reports."""
+    return _identity.kind_and_identity(number)
 
 
 def audit_other(pid: int) -> list[Descriptor]:

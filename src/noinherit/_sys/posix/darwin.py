@@ -9,7 +9,15 @@ assert sys.platform == "darwin"
 import fcntl
 import os
 
-from .bsd import audit_other, exit_event, flock, identify, set_noinherit_range, wait_for_exit
+from .bsd import (
+    audit_other,
+    exit_event,
+    flock,
+    identify,
+    kind_and_identity,
+    set_noinherit_range,
+    wait_for_exit,
+)
 
 __all__ = [
     "NEEDS_ABSOLUTE_PROGRAM",
@@ -22,6 +30,7 @@ __all__ = [
     "exit_event",
     "flock",
     "identify",
+    "kind_and_identity",
     "name_of",
     "set_noinherit_range",
     "wait_for_exit",

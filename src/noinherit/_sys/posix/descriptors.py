@@ -43,7 +43,7 @@ def open_descriptors() -> set[int]:
 
 def _is_open(number: int) -> bool:
     try:
-        os.fstat(number)
+        os.get_inheritable(number)  # fstat would wait for the server of a FUSE or network file
     except OSError:
         return False
     return True

@@ -191,6 +191,13 @@ sigaction = _declare(
     act=c_void_p,
     oldact=c_void_p,
 )
+
+
+def optional(name: str, **parameters: Any) -> Callable[..., int] | None:
+    """Return a function of this libc that returns -1 and sets errno; None if it is missing."""
+    return _optional(_blocking, name, _minus_one_and_errno, **parameters)
+
+
 close_range = _optional(
     _blocking,
     "close_range",

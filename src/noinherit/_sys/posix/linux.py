@@ -29,6 +29,7 @@ __all__ = [
     "exit_event",
     "flock",
     "identify",
+    "kind_and_identity",
     "name_of",
     "set_noinherit_range",
     "wait_for_exit",
@@ -74,6 +75,13 @@ def name_of(number: int) -> str:
         return os.readlink(f"/proc/self/fd/{number}")
     except OSError:  # /proc is not mounted
         return ""
+
+
+def kind_and_identity(number: int) -> tuple[str, str]:
+    """Return both without a question to a file server, which may not answer."""
+    from . import linux_stat  # noqa: PLC0415 -- as below
+
+    return linux_stat.look(number)
 
 
 def audit_other(pid: int) -> list[Descriptor]:

@@ -1,11 +1,16 @@
-"""What another process holds, as Linux's /proc tells."""
+"""Linux: the open descriptors of another process, as /proc and the kernel report them.
+
+Text in /proc can be chosen by the processes that it describes: a line end in the name of a Unix
+socket makes a second row in /proc/net/unix, with any inode in it. So the kernel's own word decides
+what a socket is (the attribute ``system.sockprotoname``). To what a Unix socket is bound comes from
+:manpage:`sock_diag(7)`, whose answers are not text.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
-import re
 import socket
 import struct
 import sys
@@ -13,94 +18,197 @@ import sys
 assert sys.platform == "linux"
 
 from ..._descriptor import Descriptor, SocketFacts
-from ..._identity import kind_and_identity
+from ...exceptions import AuditUnsupportedError
 from .descriptors import kind_of
+from .linux_stat import look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-_TCP_LISTEN = "0A"  # include/net/tcp_states.h
+_TCP_LISTEN = 10  # include/net/tcp_states.h
 _SO_ACCEPTCON = 0x10000  # include/linux/net.h
+# The tables, by what system.sockprotoname says.
 _INTERNET = {
-    "tcp": ("AF_INET", "SOCK_STREAM"),
-    "tcp6": ("AF_INET6", "SOCK_STREAM"),
-    "udp": ("AF_INET", "SOCK_DGRAM"),
-    "udp6": ("AF_INET6", "SOCK_DGRAM"),
+    "TCP": ("tcp", "AF_INET", "SOCK_STREAM"),
+    "TCPv6": ("tcp6", "AF_INET6", "SOCK_STREAM"),
+    "UDP": ("udp", "AF_INET", "SOCK_DGRAM"),
+    "UDPv6": ("udp6", "AF_INET6", "SOCK_DGRAM"),
 }
+_UNIX = ("UNIX", "UNIX-STREAM")
 _TYPES = {1: "SOCK_STREAM", 2: "SOCK_DGRAM", 5: "SOCK_SEQPACKET"}
-# net/unix/af_unix.c. A path can have a line end in it: what follows that is no line of the table.
-_UNIX = re.compile(
-    r"[0-9a-f]+: [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) ([0-9A-F]{4}) [0-9A-F]{2} +(\d+)(?: (.*))?\n"
-)
-# What the kernel calls them; unlike the tables, it tells also of those that have no address yet.
-_PROTOCOLS = {"TCP": "tcp", "TCPv6": "tcp6", "UDP": "udp", "UDPv6": "udp6"}
+# <linux/netlink.h>, <linux/sock_diag.h>, <linux/unix_diag.h>
+_NETLINK_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY = 20
+_NLM_F_REQUEST = 1
+_UDIAG_SHOW_NAME = 1
+_UNIX_DIAG_NAME = 0
+_ANY = 2**32 - 1
 
 
 def audit(pid: int) -> list[Descriptor]:
     """Return what `pid` holds open: :manpage:`proc_pid_fd(5)`, :manpage:`proc_pid_fdinfo(5)`."""
-    try:
-        numbers = sorted(map(int, os.listdir(f"/proc/{pid}/fd")))
-    except FileNotFoundError:
-        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
-    sockets: dict[str, SocketFacts] | None = None
+    sockets = _Sockets(pid)
     found = []
-    for number in numbers:
+    for number in _numbers(pid):
         # It, or all of the process, may be gone by now.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            path = f"/proc/{pid}/fd/{number}"
-            kind, identity = kind_and_identity(path)
-            name = os.readlink(path)
-            facts = None
-            if kind == "socket":
-                if sockets is None:
-                    sockets = dict(_sockets(pid))
-                facts = sockets.get(name) or _unbound(path)
-            found.append(
-                Descriptor(
-                    number,
-                    kind_of(kind, name),
-                    name if facts is None else str(facts),
-                    identity,
-                    not _flags(pid, number) & os.O_CLOEXEC,
-                    standard=number <= 2,
-                    socket=facts,
-                )
-            )
+            found.append(_look(pid, number, sockets))
     return found
 
 
+def _numbers(pid: int) -> list[int]:
+    try:
+        return sorted(map(int, os.listdir(f"/proc/{pid}/fd")))
+    except FileNotFoundError:
+        if not os.path.exists("/proc/self/fd"):
+            raise AuditUnsupportedError(pid, "Linux without /proc") from None
+        code = errno.ESRCH
+    except ProcessLookupError as error:  # it has ended meanwhile
+        code = error.errno or errno.ESRCH
+    except PermissionError as error:
+        code = error.errno or errno.EACCES
+    raise OSError(code, os.strerror(code), f"process {pid}")
+
+
+def _look(pid: int, number: int, sockets: _Sockets) -> Descriptor:
+    path = f"/proc/{pid}/fd/{number}"
+    name = os.readlink(path)
+    inheritable = not _flags(pid, number) & os.O_CLOEXEC
+    try:
+        kind, identity = look(path)
+    except (FileNotFoundError, ProcessLookupError):
+        raise
+    except OSError:  # another user's FUSE file
+        # While it is open, nothing else in that process has this number.
+        kind, identity = "other", f"{pid:x}:{number:x}"
+    facts = sockets.facts(path, name) if kind == "socket" else None
+    return Descriptor(
+        number,
+        kind_of(kind, name),
+        name if facts is None else str(facts),
+        identity,
+        inheritable,
+        standard=number <= 2,
+        socket=facts,
+    )
+
+
 def _flags(pid: int, number: int) -> int:
-    with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii") as info:
-        _, _, flags = info.read().partition("flags:")
+    # In bytes: the name of a network interface can be in it.
+    with open(f"/proc/{pid}/fdinfo/{number}", "rb") as info:
+        _, _, flags = info.read().partition(b"flags:")
     return int(flags.split()[0], 8)
 
 
-def _sockets(pid: int) -> Iterator[tuple[str, SocketFacts]]:
-    """Yield every socket of the network namespace of `pid` that the kernel lists, by link text."""
-    for table, (family, kind) in _INTERNET.items():
-        for line in _lines(pid, table):
-            _, local, remote, state, *rest = line.split()
+class _Sockets:
+    """The facts of the sockets of one process; each table is read on first use."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._tables: dict[str, dict[int, SocketFacts | None]] = {}
+
+    def facts(self, path: str, name: str) -> SocketFacts | None:
+        """Return the facts of the socket at `path`, whose link is `name`; None if unknown."""
+        inode = int(name.removeprefix("socket:[").removesuffix("]"))
+        protocol = _protocol(path)
+        if protocol in _INTERNET:
+            return self._internet(protocol, inode) or SocketFacts(*_INTERNET[protocol][1:])
+        if protocol in _UNIX:
+            if self._is_in_our_network():
+                with contextlib.suppress(OSError):  # a kernel without it, or a sandbox
+                    return _ask_unix_diag(inode)
+            return self._table("unix", _unix_rows).get(inode)
+        if protocol is None:
+            # Nothing in these tables is text that a process has chosen.
+            rows = (self._internet(each, inode) for each in _INTERNET)
+            return next(filter(None, rows), None)
+        return None
+
+    def _internet(self, protocol: str, inode: int) -> SocketFacts | None:
+        return self._table(protocol, _internet_rows).get(inode)
+
+    def _table(
+        self, table: str, rows: Callable[[int, str], Iterator[tuple[int, SocketFacts]]]
+    ) -> dict[int, SocketFacts | None]:
+        """Return the rows by inode; None for an inode that has two, of which one is forged."""
+        if table not in self._tables:
+            found = self._tables[table] = {}
+            for inode, facts in rows(self._pid, table):
+                found[inode] = None if inode in found else facts
+        return self._tables[table]
+
+    def _is_in_our_network(self) -> bool:
+        try:
+            return os.readlink(f"/proc/{self._pid}/ns/net") == os.readlink("/proc/self/ns/net")
+        except OSError:
+            return False
+
+
+def _protocol(path: str) -> str | None:
+    try:
+        return os.getxattr(path, "system.sockprotoname").rstrip(b"\0").decode()
+    except OSError:
+        return None
+
+
+def _ask_unix_diag(inode: int) -> SocketFacts | None:
+    """Return what the kernel says of a Unix socket of our network namespace."""
+    # struct nlmsghdr, struct unix_diag_req
+    request = struct.pack(
+        "=IHHIIBBHIIIII",
+        *(40, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 0, 0),
+        *(socket.AF_UNIX, 0, 0, _ANY, inode, _UDIAG_SHOW_NAME, _ANY, _ANY),
+    )
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as asking:
+        asking.send(request)
+        answer = asking.recv(1 << 16)
+    (length, kind) = struct.unpack_from("=IH", answer)
+    if kind != _SOCK_DIAG_BY_FAMILY:  # an error, such as a module that cannot be loaded
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+    # struct unix_diag_msg, then attributes, each aligned to 4 bytes.
+    _, socket_type, state = struct.unpack_from("=BBB", answer, 16)
+    name = b""
+    position = 32
+    while position < length:
+        size, attribute = struct.unpack_from("=HH", answer, position)
+        if attribute == _UNIX_DIAG_NAME:
+            name = answer[position + 4 : position + size]
+        position += (size + 3) & ~3
+    if name[:1] != b"\0":  # a path ends at its first zero byte; an abstract name begins with one
+        name = name.partition(b"\0")[0]
+    return SocketFacts(
+        "AF_UNIX",
+        _TYPES.get(socket_type, f"{socket_type:04X}"),
+        os.fsdecode(name).replace("\0", "@") or None,
+        listening=state == _TCP_LISTEN,
+    )
+
+
+def _internet_rows(pid: int, protocol: str) -> Iterator[tuple[int, SocketFacts]]:
+    table, family, kind = _INTERNET[protocol]
+    for line in _lines(pid, table):
+        _, local, remote, state, *rest = line.split()
+        listening = kind == "SOCK_STREAM" and int(state, 16) == _TCP_LISTEN
+        yield (
+            int(rest[5]),
+            SocketFacts(family, kind, _endpoint(local), _endpoint(remote), listening=listening),
+        )
+
+
+def _unix_rows(pid: int, table: str) -> Iterator[tuple[int, SocketFacts]]:
+    # net/unix/af_unix.c: Num RefCount Protocol Flags Type St Inode Path
+    for line in _lines(pid, table):
+        words = line.rstrip("\n").split(" ", 7)
+        with contextlib.suppress(ValueError, IndexError):  # the rest of a path with a line end
+            _, _, _, flags, kind, _, *rest = words
+            inode, _, path = " ".join(rest).lstrip().partition(" ")
             yield (
-                f"socket:[{rest[5]}]",
-                SocketFacts(
-                    family,
-                    kind,
-                    _endpoint(local),
-                    _endpoint(remote),
-                    listening=kind == "SOCK_STREAM" and state == _TCP_LISTEN,
-                ),
-            )
-    for line in _lines(pid, "unix"):
-        found = _UNIX.match(line)
-        if found:
-            flags, kind, inode, path = found.groups()
-            yield (
-                f"socket:[{inode}]",
+                int(inode),
                 SocketFacts(
                     "AF_UNIX",
                     _TYPES.get(int(kind, 16), kind),
-                    path,
+                    path or None,
                     listening=bool(int(flags, 16) & _SO_ACCEPTCON),
                 ),
             )
@@ -123,12 +231,3 @@ def _endpoint(text: str) -> tuple[str, int] | None:
     )
     family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
     return socket.inet_ntop(family, packed), int(port, 16)
-
-
-def _unbound(path: str) -> SocketFacts | None:
-    try:
-        protocol = os.getxattr(path, "system.sockprotoname").rstrip(b"\0").decode()
-    except OSError:
-        return None
-    known = _PROTOCOLS.get(protocol)
-    return SocketFacts(*_INTERNET[known]) if known else None
