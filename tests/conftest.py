@@ -37,7 +37,8 @@ def pytest_report_header() -> str:
 
 # Modules whose tests are the contract, which every platform keeps: `-m contract` runs these.
 CONTRACT = re.compile(
-    r"test_(spawn|child|lifetime|plan|channel\w*|sockets|aio\w*|install|listen|posix\w*|windows\w*)"
+    r"test_(spawn|environment|loading|child|lifetime|plan|channel\w*|sockets|aio\w*|install|listen|"
+    r"posix\w*|windows\w*)"
 )
 
 

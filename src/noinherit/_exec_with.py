@@ -67,6 +67,7 @@ def exec_with(
     one = isinstance(args, (str, bytes, os.PathLike))
     words = [args] if one else list(several("args", args))
     listen_fds = tuple(several("listen_fds", listen_fds))
+    env = _plan.snapshot(env)
     entries = _plan.plan(fds, first=listen_fds, limit=backend.limit())
     added = {}
     if listen_fds:

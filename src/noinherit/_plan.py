@@ -6,6 +6,7 @@ Nothing here makes a system call or depends on the platform.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable, Mapping
 
 from ._entry import Entry, Key, descriptor, key_of, several, shown
@@ -232,6 +233,15 @@ def merge_stderr(entries: list[Entry]) -> bool:
             entries.append(Entry(MERGED, 2, entry.value, fixed=True))
             return True
     return False
+
+
+def snapshot(env: Any) -> Any:
+    """Return `env`; if it is ``os.environ``, return a copy that no other thread changes."""
+    if not isinstance(env, type(os.environ)):
+        return env
+    # Iterating over it takes many steps. The copy of its dict is one, by the GIL or by its lock.
+    variables = env._data.copy()  # type: ignore[attr-defined]  # noqa: SLF001 -- see above
+    return {env.decodekey(key): env.decodevalue(value) for key, value in variables.items()}
 
 
 def check_references(

@@ -176,6 +176,7 @@ class Process(_Popen["AnyStr"]):
         if not isinstance(args, (list, tuple, str, bytes, os.PathLike)):
             args = list(several("args", args))
         pass_fds = tuple(several("pass_fds", pass_fds))
+        env = _plan.snapshot(env)
         launch = Launch(
             args,
             fds=fds,

@@ -44,6 +44,10 @@ needs_exit_event = _needs(
 )
 needs_pidfd = _needs(hasattr(os, "pidfd_open"), "os.pidfd_open")
 needs_o_path = _needs(hasattr(os, "O_PATH"), "os.O_PATH")
+needs_gil = _needs(
+    sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)(),
+    "a GIL, which guards C's environment",
+)
 needs_refcounts = _needs(
     sys.implementation.name == "cpython", "objects that go with their last reference"
 )

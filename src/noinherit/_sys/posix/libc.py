@@ -6,6 +6,7 @@ glibc, FreeBSD and Apple. A function is ``None`` if the libc lacks it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -21,6 +22,7 @@ assert sys.platform != "win32"
 # Calls that only write to memory keep the GIL. Releasing it for each of dozens of tiny calls would
 # let every busy thread run in between. Calls that can block release it.
 # PyPy has no PyDLL; its CDLL always releases the GIL.
+KEEPS_GIL = hasattr(ctypes, "PyDLL")
 _memory = getattr(ctypes, "PyDLL", ctypes.CDLL)(None)
 _blocking = ctypes.CDLL(None, use_errno=True)
 
@@ -191,6 +193,26 @@ sigaction = _declare(
     act=c_void_p,
     oldact=c_void_p,
 )
+# environ(7). On macOS, <crt_externs.h> has its address.
+environ: Any = None
+with contextlib.suppress(ValueError):
+    environ = POINTER(c_char_p).in_dll(_memory, "environ")
+if hasattr(_memory, "_NSGetEnviron"):
+    _environ = _memory["_NSGetEnviron"]
+    _environ.restype = POINTER(POINTER(c_char_p))
+    environ = _environ().contents
+# <argz.h>, GNU
+argz_create = _optional(
+    _memory,
+    "argz_create",
+    _returned_errno,
+    argv=c_void_p,
+    argz=c_void_p,
+    argz_len=c_void_p,
+)
+free = _memory.free
+free.restype = None
+free.argtypes = [c_void_p]
 
 
 def optional(name: str, **parameters: Any) -> Callable[..., int] | None:

@@ -1,4 +1,13 @@
-"""C strings: the arguments and the environment of a child."""
+"""C strings: the arguments and the environment of a child.
+
+With ``env=None``, a child gets C's own environment, as with `os.system` and `subprocess`. It also
+has what `os.putenv`, `os.unsetenv` or a C library changed. The child cannot start with C's array
+itself: another thread that sets a variable moves and frees that. So noinherit copies it in one call
+that holds the GIL, because Python holds the GIL while it changes the environment.
+
+Without a GIL, nothing in Python guards C's array. There, a child gets a copy of `os.environ`, made
+under the lock of its dict (docs/gotchas.md, "The environment while a child starts").
+"""
 
 from __future__ import annotations
 
@@ -15,6 +24,8 @@ if TYPE_CHECKING:
     Strings: TypeAlias = ctypes.Array[ctypes.c_char_p]
 
 assert sys.platform != "win32"
+
+from . import libc
 
 # os.environ's backing dict, already encoded; replacing os.environ does not affect it.
 variables: dict[bytes, bytes] = os.environb._data  # type: ignore[attr-defined]  # noqa: SLF001 -- public access iterates, and raises if another thread adds a variable
@@ -56,7 +67,8 @@ def encoded_environment(
 ) -> dict[bytes, bytes]:
     """Return the variables of `env`, or of this process, and those `added`."""
     if env is None:
-        encoded = variables.copy()
+        pairs = (text.partition(b"=") for text in reversed(_own().texts))  # the first one counts
+        encoded = {name: value for name, separator, value in pairs if separator}
     else:
         encoded = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
     encoded.update({os.fsencode(name): os.fsencode(value) for name, value in added.items()})
@@ -70,10 +82,7 @@ def environment(env: Mapping[Any, Any] | None, added: Mapping[str, str]) -> Stri
         if any(b"=" in name for name in encoded):
             raise ValueError("illegal environment variable name")
         return c_strings(_joined(encoded))
-    global _latest  # noqa: PLW0603 -- see _latest
-    own = _latest
-    if own.variables != variables:
-        _latest = own = _Own()
+    own = _own()
     return _extended(own, tuple(added.items())) if added else own.strings
 
 
@@ -81,21 +90,65 @@ def _joined(pairs: Mapping[bytes, bytes]) -> list[bytes]:
     return [name + b"=" + value for name, value in pairs.items()]
 
 
+def _by_argz() -> bytes:
+    """Return C's environment, each variable with a zero byte after it; glibc only."""
+    assert libc.argz_create is not None
+    if not libc.environ:  # a NULL pointer, as after clearenv(3)
+        return b""
+    argz, size = ctypes.c_void_p(), ctypes.c_size_t()
+    libc.argz_create(libc.environ, ctypes.byref(argz), ctypes.byref(size))
+    try:
+        return ctypes.string_at(argz, size.value)
+    finally:
+        libc.free(argz)
+
+
+def _by_iterator() -> list[bytes]:
+    """Return C's environment on any libc; takes longer."""
+    try:
+        # One C call: list() fetches each string, up to the NULL, which is None.
+        return list(iter(iter(libc.environ).__next__, None))
+    except ValueError:  # a NULL pointer
+        return []
+
+
+def _read() -> bytes | list[bytes] | dict[bytes, bytes]:
+    """Return this process's variables as they are now, in a form that can be compared."""
+    if not _HAS_GIL:
+        return variables.copy()  # one C call under the dict's own lock
+    return _by_iterator() if libc.argz_create is None else _by_argz()
+
+
 class _Own:
     """A snapshot of this process's variables, with the C strings for it."""
 
-    __slots__ = ("strings", "variables")
+    __slots__ = ("read", "strings", "texts")
 
     def __init__(self) -> None:
-        # Not libc's own array: os.environ[...] = in another thread moves and frees that.
-        # dict.copy() is one C call, so the GIL or the dict's own lock makes it atomic.
-        self.variables = variables.copy()
-        self.strings = c_strings(_joined(self.variables))
+        self.read = read = _read()
+        if isinstance(read, bytes):
+            self.texts = read.split(b"\0")[:-1]
+        else:
+            self.texts = _joined(read) if isinstance(read, dict) else read
+        self.strings = c_strings(self.texts)
 
 
+# Whether the GIL guards C's environment: PyPy's ctypes always releases it.
+_HAS_GIL = (
+    libc.KEEPS_GIL and libc.environ is not None and getattr(sys, "_is_gil_enabled", lambda: True)()
+)
 # The environment rarely changes between two spawns. Threads share the snapshot without a lock: each
 # loads this variable once per spawn, and a new snapshot is complete before it is stored.
 _latest = _Own()
+
+
+def _own() -> _Own:
+    """Return a snapshot of this process's variables as they are now."""
+    global _latest  # noqa: PLW0603 -- see _latest
+    own = _latest
+    if own.read != _read():
+        _latest = own = _Own()
+    return own
 
 
 # The same descriptors give the same manifest. lru_cache is thread-safe.
@@ -103,9 +156,10 @@ _latest = _Own()
 def _extended(own: _Own, added: tuple[tuple[str, str], ...]) -> Strings:
     """Return the strings of `own` and `added`, usually without encoding those of `own` again."""
     more = {os.fsencode(name): os.fsencode(value) for name, value in added}
-    if not own.variables.keys().isdisjoint(more):
-        return c_strings(_joined({**own.variables, **more}))
     texts = _joined(more)
+    kept = [text for text in own.texts if text.partition(b"=")[0] not in more]
+    if len(kept) != len(own.texts):
+        return c_strings([*kept, *texts])
     reject_nul(b"".join(texts))
     end = len(own.strings) - 1
     made = _array(end + len(texts) + 1)()
