@@ -73,6 +73,7 @@ class Launch:
         self._streams = [stdin, stdout, stderr]
         if (entries or lifeline) and not (options["close_fds"] or pass_fds):
             raise UnsupportedOptionError("close_fds", "False", "fds asks for an exact table")
+        self._options = options
         self.engine = backend.choose_engine(options)
         self._entries = entries
         self._wants_lifeline = lifeline
@@ -85,6 +86,25 @@ class Launch:
 
     def open(self) -> list[Any]:
         """Make copies, lifeline and trampoline; return the standard streams for Popen."""
+        self._open()
+        _channel.hand_over(self._entries)
+        return [_channel.as_stream(stream, n) for n, stream in enumerate(self._streams)]
+
+    def reopen(self) -> bool:
+        """Make them again for Popen's own engine, if the chosen one does not work any more.
+
+        Returns False if no other engine may be used.
+        """
+        self.abandon()
+        self.lifeline = self.trampoline = None
+        own = (_plan.LIFELINE, _plan.REPORT)
+        self._entries = [entry for entry in self._entries if entry.key not in own]
+        self.engine = _sys.backend.choose_engine(self._options)
+        if self.engine.by_popen:
+            self._open()
+        return self.engine.by_popen
+
+    def _open(self) -> None:
         # listen_fds promises fixed numbers. The trampoline assigns them, so no copy needs to be
         # made in place.
         in_place = self.engine.by_popen and not self._announced
@@ -108,8 +128,6 @@ class Launch:
                 self.trampoline = _sys.backend.Trampoline(self._announced)
             held += self._hold_end(_plan.REPORT, self.trampoline.theirs, held, in_place=True)
         self.held = held
-        _channel.hand_over(self._entries)
-        return [_channel.as_stream(stream, n) for n, stream in enumerate(self._streams)]
 
     def _hold_end(self, key: Key, end: Any, held: Sequence[Held], *, in_place: bool) -> list[Held]:
         """Hold `end`, the child's end of a lifeline or trampoline, in addition to `held`."""

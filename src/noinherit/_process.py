@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from . import _plan, _sys, _types
 from ._entry import Key, several
 from ._launch import Launch, Start
+from ._sys.api import StrategyRefusedError
 from .exceptions import StatusUnknownWarning, UnsupportedOptionError
 
 TYPE_CHECKING = False
@@ -235,20 +236,32 @@ class Process(_Popen["AnyStr"]):
 
     def _execute_child(self, *arguments: Any) -> None:
         start = Start(self._launch, *arguments)
+        if not start.by_popen:
+            try:
+                self._spawn(start)
+            except StrategyRefusedError:  # this process has entered a sandbox since its last spawn
+                if self._launch is None or not self._launch.reopen():
+                    raise
+                start = Start(self._launch, *arguments)
         if start.by_popen:
             _sys.backend.make_inheritable_for_popen(start.streams.values())
             super()._execute_child(*start.popen_arguments())
-        else:
-            try:
-                self.pid, handle = _sys.backend.spawn(start)
-                self._child_created = True
-                if handle is not None:
-                    self._handle = handle
-            finally:
-                if start.streams:
-                    self._close_pipe_fds(*start.pipes)
         self._identity = _sys.lifetime.identify(self.pid)
         self.args = start.args  # without its FdArgs
+
+    def _spawn(self, start: Start) -> None:
+        close = bool(start.streams)
+        try:
+            self.pid, handle = _sys.backend.spawn(start)
+            self._child_created = True
+            if handle is not None:
+                self._handle = handle
+        except StrategyRefusedError:
+            close = False  # they are for the next attempt
+            raise
+        finally:
+            if close:
+                self._close_pipe_fds(*start.pipes)
 
     def _make_inheritable(self, handle: int) -> int:
         # Popen's own makes the child's ends inheritable here, for every thread's children to take.

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+import sandbox
+
 
 def _needs(capability: object, name: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not capability, reason=f"needs {name}")
@@ -44,6 +46,8 @@ needs_exit_event = _needs(
 )
 needs_pidfd = _needs(hasattr(os, "pidfd_open"), "os.pidfd_open")
 needs_o_path = _needs(hasattr(os, "O_PATH"), "os.O_PATH")
+needs_seccomp = _needs(sandbox.works(), "seccomp filters")
+needs_no_proc = _needs(sandbox.works(no_proc=True), "a mount namespace, so root")
 needs_gil = _needs(
     sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)(),
     "a GIL, which guards C's environment",

@@ -80,7 +80,10 @@ def leak() -> dict[str, Any]:
         # As any C library leaves it that does not know close-on-exec, or Python before 3.4.
         set_noinherit(listener, noinherit=False)
         bystander = subprocess.Popen(
-            [sys.executable, "-c", _BYSTANDER], stdin=subprocess.PIPE, close_fds=False
+            [sys.executable, "-c", _BYSTANDER],
+            stdin=subprocess.PIPE,
+            close_fds=False,
+            cwd=".",  # else Popen may use posix_spawn, which some sandboxes refuse
         )
     free_while_it_runs = _is_free(port)
     bystander.communicate()

@@ -36,6 +36,7 @@ def examine() -> dict[str, Any]:
         "libc": libc(),
         "strategy": described.strategy,
         "strategies": list(described.strategies),
+        "refused": described.refused,
         "guarantee": described.guarantee,
         "exact under threads": described.exact,
         "features": described.features,
@@ -87,6 +88,8 @@ def main(as_json: bool) -> int:
     print(f"python      {facts['python']}")
     print(f"libc        {facts['libc']}")
     print(f"strategy    {facts['strategy']} (available: {', '.join(facts['strategies'])})")
+    for name, reason in facts["refused"].items():
+        print(f"refused     {name}: {reason}; noinherit starts children by another strategy")
     print(f"guarantee   {facts['guarantee']}")
     for name, present in facts["features"].items():
         print(f"{'yes' if present else 'no':<11} {name}")

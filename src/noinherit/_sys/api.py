@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
@@ -65,7 +67,7 @@ class Held:
 class Description:
     """The facts of a platform that `doctor` reports."""
 
-    __slots__ = ("exact", "features", "guarantee", "strategies", "strategy")
+    __slots__ = ("exact", "features", "guarantee", "refused", "strategies", "strategy")
 
     def __init__(
         self,
@@ -75,12 +77,22 @@ class Description:
         exact: bool,
         guarantee: str,
         features: dict[str, bool],
+        refused: dict[str, str],
     ) -> None:
         self.strategy = strategy
         self.strategies = strategies
         self.exact = exact
         self.guarantee = guarantee
         self.features = features
+        # The strategies that do not work here, each with the system's message.
+        self.refused = refused
+
+
+class StrategyRefusedError(OSError):
+    """The system refuses a step of the strategy, whatever the program: another may work."""
+
+    def __init__(self, code: int, name: str) -> None:
+        super().__init__(code, f"{os.strerror(code)} (strategy {name!r}, in a sandbox?)")
 
 
 if TYPE_CHECKING:

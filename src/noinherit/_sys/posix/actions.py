@@ -22,6 +22,8 @@ that need code between fork and exec".
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import functools
 import os
 import sys
@@ -32,7 +34,7 @@ from ...exceptions import UnknownStrategyError
 from .. import trust
 from . import libc, remap, system
 from .descriptors import inheritable, open_descriptors
-from .strings import variables
+from .strings import c_strings, variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,7 +165,7 @@ class PopenEngine:
         return True
 
 
-# In order of preference.
+# What this C library has, in order of preference.
 STRATEGIES: tuple[type[FileActions | PopenEngine], ...] = tuple(
     kind for kind in (CloexecDefault, FileActions, PopenEngine, Scan) if kind.available()
 )
@@ -173,12 +175,40 @@ def strategy() -> type[FileActions | PopenEngine]:
     """Return the strategy that ``NOINHERIT_STRATEGY`` names, else the best one here."""
     value = variables.get(b"NOINHERIT_STRATEGY")
     if not value or trust.variable("NOINHERIT_STRATEGY")[1]:
-        return STRATEGIES[0]
+        return next(kind for kind in STRATEGIES if not refusal(kind))
     name = os.fsdecode(value)
     for kind in STRATEGIES:
         if kind.name == name:
             return kind
     raise UnknownStrategyError(name, tuple(kind.name for kind in STRATEGIES))
+
+
+# The outcome of `refusal` by strategy.
+_refusals: dict[type[FileActions | PopenEngine], int] = {}
+# Longer than any path may be: execve(2) fails with ENAMETOOLONG, but after every other step.
+_NO_PROGRAM = b"/" * 70_000
+
+
+def refusal(kind: type[FileActions | PopenEngine], *, again: bool = False) -> int:
+    """Return 0 if children can be started by `kind` here, else the errno of the step that failed.
+
+    A sandbox can refuse a system call that libc needs. The answer of the first call is kept, unless
+    it is asked for `again`: a process can enter a sandbox later.
+    """
+    if issubclass(kind, PopenEngine):
+        return 0  # it works without any of these calls
+    if kind not in _refusals or again:
+        actions = kind()
+        actions.closefrom(3)
+        pid, nothing = ctypes.c_int(), c_strings([])
+        code = libc.posix_spawn(ctypes.byref(pid), _NO_PROGRAM, actions.raw, None, nothing, nothing)
+        if code == 0 and pid.value:
+            os.waitpid(pid.value, 0)  # the sandbox has killed it
+            code = errno.EPERM
+        if code in (errno.EAGAIN, errno.ENOMEM, errno.EBADF):
+            return 0  # too many processes, too little memory, no free number: this can change
+        _refusals[kind] = 0 if code == errno.ENAMETOOLONG else code
+    return _refusals[kind]
 
 
 def compiled(

@@ -17,9 +17,9 @@ from ..._entry import descriptor, is_open_directory, shown
 from ..._identity import kind_and_identity
 from ...exceptions import ClosedDescriptorError
 from .. import forks
-from ..api import Description, Held
+from ..api import Description, Held, StrategyRefusedError
 from . import libc, locks, system
-from .actions import STRATEGIES, PopenEngine, compiled, strategy
+from .actions import STRATEGIES, PopenEngine, compiled, refusal, strategy
 from .attributes import attributes
 from .descriptors import limit
 from .flags import get_inheritable, set_inheritable, set_noinherit_all
@@ -134,6 +134,10 @@ def hold(
             if error.errno == errno.EBADF:
                 closed = entries[copied[done]]
                 raise ClosedDescriptorError(closed.key, shown(closed.value)) from None
+            if error.errno in _REFUSED:  # a sandbox: hand it over without a copy
+                for each in copied, sources, floors:
+                    del each[done]
+                continue
             if not in_place or floors[done] == 3:
                 raise
             floors[done] = 3  # no number is free from there up: the child will move the copy
@@ -232,6 +236,7 @@ def spawn(start: Start) -> tuple[int, Any]:
         start.reset_signals,
     )
     failure = errno.ENOENT
+    refused = False
     for path in _candidates(program, directory, env):
         # stat first: it is cheaper than a failing spawn for each directory on PATH.
         code = 0 if path == program else _why_not(path, directory)
@@ -239,12 +244,15 @@ def spawn(start: Start) -> tuple[int, Any]:
             code, pid = _posix_spawn(path, actions.raw, settings.raw, argv, envp)
             if not code:
                 return pid, None
+            refused = True
             if code not in _OF_THE_PROGRAM:
                 failure = code
                 break
         # Report what subprocess reports: the first error on PATH other than "not found".
         if failure in _NOT_HERE:
             failure = code
+    if refused and refusal(start.engine, again=True):
+        raise StrategyRefusedError(failure, start.engine.name)
     if failure == errno.EPERM and start.process_group >= 0:
         executable = None  # setpgid(2) also fails with EPERM, so the program may be innocent
     raise _explained(failure, executable, cwd, directory)
@@ -297,6 +305,7 @@ OUTPUT_AFTER_KILL = False
 NUMBER_FORMAT = "{}"
 SPEAKS_LISTEN_FDS = True
 HAS_EXEC = True
+_REFUSED = {errno.EACCES, errno.ENOSYS, errno.EPERM}
 _NOT_HERE = {errno.ENOENT, errno.ENOTDIR}
 # Errors of execve(2) about the program. Any other error comes from an earlier step.
 _OF_THE_PROGRAM = {
@@ -346,7 +355,8 @@ def describe() -> Description:
     chosen = strategy()
     return Description(
         strategy=chosen.name,
-        strategies=tuple(kind.name for kind in STRATEGIES),
+        strategies=tuple(kind.name for kind in STRATEGIES if not refusal(kind)),
+        refused={kind.name: os.strerror(code) for kind in STRATEGIES if (code := refusal(kind))},
         exact=chosen.exact,
         guarantee=chosen.guarantee,
         features={
@@ -360,5 +370,18 @@ def describe() -> Description:
             "start a session in posix_spawn": bool(system.POSIX_SPAWN_SETSID),
             "wait for a child without polling": system.wait_for_exit(os.getpid(), 0) is False,
             "mark all descriptors at once": system.set_noinherit_range(2**31, 2**31),
+            "keep copies while a child starts": _can_copy(),
         },
     )
+
+
+def _can_copy() -> bool:
+    reading, writing = os.pipe()
+    try:
+        os.close(fcntl.fcntl(reading, _DUPLICATE))
+    except OSError:
+        return False
+    finally:
+        os.close(reading)
+        os.close(writing)
+    return True

@@ -361,6 +361,7 @@ def describe() -> Description:
     return Description(
         strategy=chosen,
         strategies=STRATEGIES,
+        refused={},
         exact=chosen == _HELPER,
         guarantee=_GUARANTEES[chosen],
         features={

@@ -1,0 +1,127 @@
+"""In a sandbox that refuses a system call, a spawn works, or its error blames nothing innocent."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+if sys.platform == "win32":
+    pytest.skip("needs seccomp", allow_module_level=True)
+
+import os
+import subprocess
+from pathlib import Path
+
+import sandbox
+from capabilities import needs_no_proc, needs_seccomp
+from support import HELPERS, PROBE
+
+pytestmark = needs_seccomp
+SANDBOX = [sys.executable, sandbox.__file__]
+CODES = ("EPERM", "EACCES", "ENOSYS")
+REFUSALS = [f"{name}={code}" for name in sandbox.CALLS if name != "fcntl" for code in CODES]
+REFUSALS += [f"fcntl:{name}=EPERM" for name in ("F_DUPFD_CLOEXEC", "F_OFD_GETLK")]
+PROC = ["", pytest.param("no-proc", marks=needs_no_proc)]
+
+# Each of these spawns works with Popen, or has no counterpart there.
+SPAWNS = """
+import contextlib, json, os, subprocess, sys
+import noinherit
+refused, *probe = sys.argv[1:]
+
+def spawns():
+    copies = "F_DUPFD_CLOEXEC" not in refused
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(open(os.devnull)) for _ in range(3)]
+        os.set_inheritable(files[2].fileno(), True)
+        free = {30: files[0], 31: files[1]}
+        taken = {files[1].fileno(): files[0], files[0].fileno(): files[1]}
+        for options in [
+            {}, {"cwd": "/"}, {"start_new_session": True}, {"umask": 0o22}, {"user": os.getuid()},
+            {"fds": free}, {"fds": {"a": files[0]}}, {"fds": taken}, {"lifeline": True},
+            {"fds": free, "umask": 0o22}, {"fds": {"a": files[0]}, "umask": 0o22},
+            *([{"fds": taken, "umask": 0o22}] if copies else []),
+            *([{"fds": {"a": files[0]}, "listen_fds": ["a"]}] if copies else []),
+        ]:
+            fds = options.get("fds", {})
+            with noinherit.spawn_with(probe, stdout=-1, **options) as child:
+                seen = json.load(child.stdout)["fds"]
+                assert child.wait(timeout=60) == 0
+            assert len(seen) == 3 + len(fds) + ("lifeline" in options), (options, seen)
+            assert all(str(key) in seen for key in fds if isinstance(key, int)), (options, seen)
+        try: noinherit.spawn_with(["/no/such/program"])
+        except FileNotFoundError as error: assert error.filename == "/no/such/program", error
+        try: noinherit.spawn_with(["true"], cwd="/no/such/directory")
+        except FileNotFoundError as error: assert error.filename == "/no/such/directory", error
+
+"""
+
+
+@pytest.mark.parametrize("proc", PROC)
+@pytest.mark.parametrize("refused", REFUSALS)
+def test_every_spawn_works(refused: str, proc: str) -> None:
+    args = [*filter(None, [proc, refused]), "--", sys.executable, "-c", SPAWNS + "spawns()"]
+    subprocess.run([*SANDBOX, *args, refused, *PROBE], check=True)
+
+
+# Another function of noinherit has chosen a strategy by then.
+LATER = """
+noinherit.spawn_with(["true"]).wait()
+sys.path.append(os.environ["HELPERS"])
+import sandbox, errno
+sandbox.enter([tuple(["close_range", errno.EPERM]), ("clone3", errno.EACCES)])
+spawns()
+"""
+
+
+def test_one_that_is_entered_between_two_spawns() -> None:
+    args = [sys.executable, "-c", SPAWNS + LATER, "clone3", *PROBE]
+    subprocess.run(args, check=True, env={**os.environ, "HELPERS": HELPERS})
+
+
+NAMED = """
+import noinherit
+try: noinherit.spawn_with(["true"])
+except OSError as error: print(error.errno, error.filename, error.strerror)
+"""
+
+
+def test_a_strategy_that_was_named_is_blamed_and_not_the_program() -> None:
+    done = subprocess.run(
+        [*SANDBOX, "clone3=EPERM", "--", sys.executable, "-c", NAMED],
+        env={**os.environ, "NOINHERIT_STRATEGY": "scan"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    expected = "1 None Operation not permitted (strategy 'scan', in a sandbox?)\n"
+    assert done.stdout == expected
+
+
+@pytest.mark.parametrize("proc", PROC)
+@pytest.mark.parametrize("refused", ["close_range=EPERM", "clone3=EACCES", "pidfd_open=ENOSYS"])
+def test_the_command_works_and_doctor_says_what_is_refused(refused: str, proc: str) -> None:
+    noinherit = [
+        *SANDBOX,
+        *filter(None, [proc, refused]),
+        *("--", sys.executable, "-m", "noinherit"),
+    ]
+    assert subprocess.run([*noinherit, "run", "true"], check=False).returncode == 0
+    for name in ("doctor", "demo"):
+        done = subprocess.run([*noinherit, name], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        if name == "doctor":
+            lines = done.stdout.splitlines()
+            told = any(line.startswith(("refused", "no  ")) for line in lines)
+            assert told, lines
+
+
+@needs_no_proc
+def test_errors_name_no_file_that_is_not_there(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nexit 7\n")
+    program.chmod(0o755)
+    script = "import sys, noinherit; sys.exit(noinherit.run_with(sys.argv[1:]).returncode)"
+    args = ["no-proc", "close_range=EPERM", "--", sys.executable, "-c", script, str(program)]
+    assert subprocess.run([*SANDBOX, *args], check=False).returncode == 7
