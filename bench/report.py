@@ -7,22 +7,15 @@ from pathlib import Path
 
 from measure import OURS, Comparison
 
-_COLOURS = {
-    OURS: "#2b6cb0",
-    "C": "#718096",
-    "Popen": "#dd6b20",
-    "os.posix_spawn": "#b7791f",
-    "subprocess": "#dd6b20",
-    "Node": "#38a169",
-    "Go": "#319795",
-}
 # Narrow, so that its words can be read on a phone.
-_BAR, _WIDTH, _LEFT = 20, 560, 130
+_BAR, _WIDTH, _LEFT = 20, 560, 150
+# For a page that shows the file as an image. The site takes the colours of its own theme.
 _STYLE = (
-    "<style>svg{--paper:#fff;--ink:#1f2937}"
-    "@media(prefers-color-scheme:dark){svg{--paper:#1c2027;--ink:#e6e9ee}}"
-    "text{fill:var(--ink);font:14px system-ui,sans-serif}"
-    ".title{font-size:15px}.case{font-weight:600}.name{text-anchor:end}</style>"
+    "<style>svg{--paper:#fff;--ink:#1f2937;--line:#8a93a3;--given:#2b6cb0;--other:#dd6b20}"
+    "@media(prefers-color-scheme:dark){svg{--paper:#1c2027;--ink:#e6e9ee;--given:#8ab4ff}}"
+    "text{fill:var(--ink);font:14px system-ui,sans-serif}.paper{fill:var(--paper)}"
+    ".faster{fill:var(--given)}.slower{fill:var(--other)}.plain{stroke:var(--line)}"
+    ".title{font-size:15px}.case{font-weight:600}.end{text-anchor:end}</style>"
 )
 
 
@@ -47,34 +40,44 @@ def table(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def plot(comparison: Comparison) -> str:
-    """Return an SVG: a bar for each contender, as long as it takes; noinherit's is 1."""
-    longest = max(
-        value / medians[OURS] for medians in comparison.cases.values() for value in medians.values()
-    )
+def ratios(comparison: Comparison) -> dict[str, dict[str, float]]:
+    """Return what the table shows, by case and by what noinherit is compared with."""
+    return {
+        case: {name: comparison.ratio(case, name) for name in medians if name != OURS}
+        for case, medians in comparison.cases.items()
+    }
+
+
+def plot(title: str, cases: dict[str, dict[str, float]]) -> str:
+    """Return an SVG: a bar for each ratio, and a line at 1, where both take the same time."""
+    longest = max(1.0, *(ratio for each in cases.values() for ratio in each.values()))
     scale = (_WIDTH - _LEFT - 60) / longest
     parts: list[str] = []
-    y = 34
-    for case, medians in comparison.cases.items():
+    y = 52
+    top = y
+    for case, values in cases.items():
         y += _BAR
         parts.append(f'<text class="case" x="12" y="{y - 4}">{_escaped(case)}</text>')
-        for name, value in medians.items():
-            ratio = value / medians[OURS]
+        for name, ratio in values.items():
             length = max(ratio * scale, 1)
+            kind = "faster" if ratio <= 1 else "slower"
             parts.append(
-                f'<text class="name" x="{_LEFT - 8}" y="{y + 15}">{_escaped(name)}</text>'
-                f'<rect x="{_LEFT}" y="{y + 2}" width="{length:.1f}" height="{_BAR - 4}" '
-                f'fill="{_COLOURS.get(name, "#805ad5")}"/>'
+                f'<text class="end" x="{_LEFT - 8}" y="{y + 15}">÷ {_escaped(name)}</text>'
+                f'<rect class="{kind}" x="{_LEFT}" y="{y + 2}" width="{length:.1f}" '
+                f'height="{_BAR - 4}"/>'
                 f'<text x="{_LEFT + length + 6:.1f}" y="{y + 15}">{ratio:.2f}</text>'
             )
             y += _BAR
         y += 8
-    title = f"{_escaped(comparison.title)} (noinherit = 1)"
+    line = f"{_LEFT + scale:.1f}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {y}" width="{_WIDTH}" '
-        f'role="img" aria-label="{title}">{_STYLE}'
-        f'<rect width="{_WIDTH}" height="{y}" rx="8" style="fill:var(--paper)"/>'
-        f'<text class="title" x="12" y="24">{title}</text>\n' + "\n".join(parts) + "</svg>\n"
+        f'role="img" aria-label="{_escaped(title)}">{_STYLE}'
+        f'<rect class="paper" width="{_WIDTH}" height="{y}" rx="8"/>'
+        f'<text class="title" x="12" y="24">{_escaped(title)}</text>'
+        '<text x="12" y="44">Shorter is better. Left of the line, noinherit takes less.</text>\n'
+        + "\n".join(parts)
+        + f'\n<path class="plain" d="M{line} {top} V{y - 4}"/></svg>\n'
     )
 
 
@@ -82,7 +85,7 @@ def write(comparison: Comparison, page: Path) -> None:
     """Put the table between its markers in `page`, and the plot beside it."""
     picture = page.parent / "performance" / f"{comparison.name}.svg"
     picture.parent.mkdir(exist_ok=True)
-    picture.write_text(plot(comparison), encoding="utf-8")
+    picture.write_text(plot(comparison.title, ratios(comparison)), encoding="utf-8")
     begin, end = f"<!-- {comparison.name} -->", f"<!-- end of {comparison.name} -->"
     picture_line = f"![{comparison.title}](performance/{picture.name})"
     new = f"{begin}\n{table(comparison)}\n\n{picture_line}\n{end}"
