@@ -57,7 +57,8 @@ class Launch:
                 redirected=redirected,
                 limit=backend.limit(),
             )
-        self._announced = _announced(listen_fds, entries)
+        # The variables for listen_fds, except LISTEN_PID.
+        self.announced = _announced(listen_fds, entries)
         _plan.check_references(args, options["env"], entries, backend.has_number)
         _check_streams(redirected)
         backend.check(entries, options)
@@ -78,6 +79,10 @@ class Launch:
         self._entries = entries
         self._wants_lifeline = lifeline
         self._has_preexec_fn = options["preexec_fn"] is not None
+        # Only the child knows its LISTEN_PID. A function before preexec_fn can set it, but not in
+        # an environment that Popen's own engine has already received.
+        by_function = self._has_preexec_fn and options["env"] is None
+        self._needs_trampoline = bool(self.announced) and not by_function
         self.reset_signals: bool = options["reset_signals"]
         # Popen's own engine can do neither.
         self._beyond_popen = self.reset_signals or self._open_directory is not None
@@ -105,9 +110,8 @@ class Launch:
         return self.engine.by_popen
 
     def _open(self) -> None:
-        # listen_fds promises fixed numbers. The trampoline assigns them, so no copy needs to be
-        # made in place.
-        in_place = self.engine.by_popen and not self._announced
+        # If a trampoline starts in any case, it assigns the numbers: no copy needs its own.
+        in_place = self.engine.by_popen and not self._needs_trampoline
         held: list[Held] = []
         if self._entries or self._wants_lifeline or self._beyond_popen:
             self._thread = threading.get_ident()
@@ -123,9 +127,9 @@ class Launch:
             held += self._hold_end(_plan.LIFELINE, self.lifeline.theirs, held, in_place=in_place)
         beyond_popen = self._beyond_popen or any(each.is_moved for each in held)
         needs_code = self.engine.by_popen and not self._has_preexec_fn and beyond_popen
-        if self._announced or needs_code:
+        if self._needs_trampoline or needs_code:
             with forks.held_off:
-                self.trampoline = _sys.backend.Trampoline(self._announced)
+                self.trampoline = _sys.backend.Trampoline(self.announced)
             held += self._hold_end(_plan.REPORT, self.trampoline.theirs, held, in_place=True)
         self.held = held
 
@@ -245,6 +249,7 @@ class Start:
         self.held: Sequence[Held] = () if launch is None else launch.held
         self.directory = None if launch is None else launch.directory
         self.reset_signals = launch is not None and launch.reset_signals
+        self._announced = {} if launch is None else launch.announced
         self.engine = None if launch is None else launch.engine
 
     @property
@@ -285,6 +290,7 @@ class Start:
         # encoded_environment copies os.environ atomically; another thread may be changing it.
         encoded_environment = _sys.backend.encoded_environment
         trampoline = None if self._launch is None else self._launch.trampoline
+        variables: dict[str, str] = {}
         if trampoline is not None:
             env = encoded_environment(env, {**added, **trampoline.variables})
             (report,) = (each for each in self.held if each.key == _plan.REPORT)
@@ -295,12 +301,15 @@ class Start:
                 ids = (None, None, None)
                 if self.directory is not None:
                     kept += (self.directory,)
-        elif added or (env is None and preexec_fn is None and self._is_for_popen()):
-            # With a preexec_fn, env stays None: the program gets what it puts into the environment.
+        elif env is None and preexec_fn is not None:
+            # env stays None: the program also gets what preexec_fn puts into the environment.
+            variables = {**added, **self._announced}
+        elif added or (env is None and self._is_for_popen()):
             env = encoded_environment(env, added)
         if preexec_fn is not None:
             moved = trampoline is None and any(each.is_moved for each in self.held)
-            preexec_fn = _sys.backend.before_preexec_fn(self, self.held if moved else ())
+            held = self.held if moved else ()
+            preexec_fn = _sys.backend.before_preexec_fn(self, held, variables)
             if moved:
                 kept = tuple(each.number for each in self.held if each.number > 2)
         streams = {**self.streams} | {

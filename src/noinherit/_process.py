@@ -488,7 +488,7 @@ def spawn_with(
        closed, and their flags are never changed, not even briefly.
 
        - In a mapping, a key that is an `int` is the number in the child. A key that is a `str` is a
-         name: it receives the lowest free number from 3 up, and the child finds it through
+         name: noinherit chooses its number, from 3 up, and the child finds it through
          `inherited`.
        - In any other iterable, each descriptor keeps its number.
     :param lifeline:
@@ -501,9 +501,8 @@ def spawn_with(
     :param popen_options:
        The options of `subprocess.Popen`. All of them work with any `fds`, except
        ``close_fds=False``, which contradicts the promise. ``pass_fds`` adds to `fds`. With
-       ``user``, ``group``, ``extra_groups``, ``umask`` or ``preexec_fn``, a name receives any free
-       number. With the first four, a number that is taken in this process costs the start of one
-       extra Python interpreter.
+       ``user``, ``group``, ``extra_groups`` or ``umask``, a number that is taken in this process
+       costs the start of one extra Python interpreter.
 
        Two more are noinherit's own, both on POSIX. They use :manpage:`posix_spawn(3)` where they
        can; with one of the options above, or where libc cannot close the rest, they cost the start

@@ -82,6 +82,42 @@ def test_what_another_thread_has_opened_meanwhile_is_closed(tmp_path: Path) -> N
     assert set(seen) == {"0", "1", "2", "9"}
 
 
+@pytest.mark.parametrize("table", ["{}", "{directory: files[1]}", "{3: 2, 'a': directory}"])
+def test_in_an_open_directory(table: str, tmp_path: Path) -> None:
+    script = (
+        "os.mkdir(sys.argv[3])\n"
+        "directory = os.open(sys.argv[3], os.O_RDONLY)\n"
+        "print(probe.identity(directory), flush=True)\n"
+        "before = state()\n"
+        "for program in (['/no/such'], ['no-such-program']):\n"
+        f"    try: exec_with(program, fds={table}, cwd=directory)\n"
+        "    except FileNotFoundError: assert state() == before\n"
+        f"exec_with(PROBE, fds={table}, cwd=directory)\n"
+    )
+    done = python(script, tmp_path, str(tmp_path / "place"))
+    assert not done.stderr
+    directory, seen = done.stdout.splitlines()
+    assert json.loads(seen)["cwd"] == directory
+
+
+@pytest.mark.parametrize("what", ["closed", "file"])
+def test_what_is_no_open_directory_is_refused(what: str, tmp_path: Path) -> None:
+    script = (
+        "from noinherit import exceptions\n"
+        "closed, file = 987, files[0]\n"
+        "before = state()\n"
+        f"try: exec_with(['true'], fds={{3: 2}}, cwd={what})\n"
+        "except (exceptions.ClosedDescriptorError, NotADirectoryError) as error:\n"
+        "    print(type(error).__name__)\n"
+        "assert state() == before\n"
+    )
+    done = python(script, tmp_path)
+    assert (done.stderr, done.stdout.strip()) == (
+        "",
+        "ClosedDescriptorError" if what == "closed" else "NotADirectoryError",
+    )
+
+
 FAILING: dict[str, dict[str, Any]] = {
     "no such program": {"args": ["/no/such"]},
     "not on the path": {"args": ["no-such-program"]},

@@ -11,6 +11,7 @@ if sys.platform == "win32":
 assert sys.platform != "win32"
 
 import errno
+import fcntl
 import os
 import subprocess
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from capabilities import needs_proc, needs_root
-from noinherit import exceptions, run_with, spawn_with
+from noinherit import _sys, exceptions, run_with, spawn_with
 from noinherit._sys.posix import trampoline
 from probe import held, identity
 from support import PROBE, children, witness
@@ -121,6 +122,31 @@ class TestNumbersThatAreTaken:
             for number in taken:
                 os.close(number)
 
+    def test_a_number_that_the_error_pipe_has_is_not_overwritten(
+        self, make_file: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another thread closes the wanted numbers, and the pipe of Popen's engine gets them."""
+        a, b = make_file(), make_file()
+        closed: list[int] = []
+
+        def closing(*args: Any) -> Any:
+            wrapped = before_preexec_fn(*args)
+            for number in (a, b):
+                closed.append(fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 100))
+                os.close(number)
+            return wrapped
+
+        before_preexec_fn = _sys.backend.before_preexec_fn
+        monkeypatch.setattr(_sys.backend, "before_preexec_fn", closing)
+        try:
+            with pytest.raises((subprocess.SubprocessError, OSError)):
+                spawn_with(["/no/such"], fds={a: b, b: a}, preexec_fn=os.getpid)
+        finally:
+            for number, copy in zip((a, b), closed, strict=True):
+                os.dup2(copy, number, inheritable=False)
+                os.close(copy)
+        assert [os.fstat(number).st_size for number in (a, b)] == [0, 0]
+
     def test_what_preexec_fn_opens_is_closed(self, make_file: Make) -> None:
         a, b = make_file(), make_file()
 
@@ -128,6 +154,63 @@ class TestNumbersThatAreTaken:
             os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)
 
         assert witness({a: b, b: a}, preexec_fn=careless).extra == {a: identity(b), b: identity(a)}
+
+    @pytest.mark.parametrize("moved", [True, False])
+    @pytest.mark.parametrize("listen", [True, False])
+    def test_what_preexec_fn_puts_into_the_environment_reaches_the_program(
+        self, listen: bool, moved: bool, make_file: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("LISTEN_PIDFDID", "stale")
+        a, b = make_file(), make_file()
+        fds: dict[int | str, int] = {"a": a, **({a: b, b: a} if moved else {})}
+
+        def added() -> None:
+            os.environ["ADDED"] = "yes"
+
+        with spawn_with(
+            ["sh", "-c", "echo $$; env"],
+            fds=fds,
+            listen_fds=["a"] if listen else [],
+            preexec_fn=added,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            pid, *lines = process.communicate()[0].split("\n")
+        variables = dict(line.split("=", 1) for line in lines if "=" in line)
+        assert variables["ADDED"] == "yes"
+        assert '"a"' in variables["NOINHERIT_FDS"]
+        assert "ADDED" not in os.environ
+        assert "NOINHERIT_FDS" not in os.environ
+        if listen:
+            assert (variables["LISTEN_PID"], variables["LISTEN_FDNAMES"]) == (pid, "a")
+            assert "LISTEN_PIDFDID" not in variables
+
+    @needs_proc
+    @pytest.mark.parametrize("env", [None, {"PATH": os.defpath, "A": "b"}])
+    def test_listen_fds_with_a_preexec_fn(
+        self, env: dict[str, str] | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if env is None:  # it needs no Python
+            monkeypatch.setattr(sys, "executable", "")
+        taken = [os.dup(2) for _ in range(30)]
+        try:
+            done = run_with(
+                ["sh", "-c", "echo $$ $LISTEN_PID $LISTEN_FDS $A; readlink /dev/fd/3 /dev/fd/4"],
+                fds={"a": 2, "b": 0},
+                listen_fds=["b", "a"],
+                preexec_fn=os.getpid,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+            )
+        finally:
+            for number in taken:
+                os.close(number)
+        line, b, a = done.stdout.splitlines()
+        pid, listen_pid, count, *rest = line.split()
+        assert (listen_pid, count, rest) == (pid, "2", ["b"] if env else [])
+        assert (b, a) == tuple(str(Path(f"/dev/fd/{fd}").readlink()) for fd in (0, 2))
 
 
 @needs_root

@@ -242,10 +242,13 @@ if TYPE_CHECKING:
         ) -> Mapping[bytes, bytes]:
             """Return `env`, or this process's variables, and `added`, for Popen's own engine."""
 
-        def before_preexec_fn(self, start: Start, held: Sequence[Held]) -> Callable[[], Any]:
+        def before_preexec_fn(
+            self, start: Start, held: Sequence[Held], variables: Mapping[str, str]
+        ) -> Callable[[], Any]:
             """Return a ``preexec_fn`` that first does what Popen's own engine cannot do.
 
-            It enters the open directory, resets the signals and gives `held` their numbers.
+            It enters the open directory, resets the signals, gives `held` their numbers, and adds
+            `variables` to the environment.
             """
 
         def Trampoline(self, variables: Mapping[str, str]) -> Trampoline:  # noqa: N802 -- a class there

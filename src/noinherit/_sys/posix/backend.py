@@ -68,7 +68,8 @@ if TYPE_CHECKING:
 
 def check(entries: Sequence[Entry], options: Mapping[str, Any]) -> None:
     """Raise for ``listen_fds`` if no Python can start as its trampoline."""
-    if options["listen_fds"]:
+    by_function = options["preexec_fn"] is not None and options["env"] is None
+    if options["listen_fds"] and not by_function:
         require_python("listen_fds", options["listen_fds"])
 
 

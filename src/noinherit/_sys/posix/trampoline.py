@@ -7,7 +7,8 @@ does these things, changes the ids, and becomes the program. It starts before th
 because the new user may have no access to this Python.
 
 A ``preexec_fn`` is Python code between fork and exec. Where there is one, a function that runs
-before it does these things instead, except for ``LISTEN_PID``.
+before it does these things instead. Only ``LISTEN_PID`` in an environment that the caller gave
+needs the second Python even then; the ids have changed before it starts.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import sys
 
 from ..._entry import descriptor
@@ -203,17 +205,25 @@ class Trampoline:
         return OSError(int(code), os.strerror(int(code)), self._named.get(step))
 
 
-def before_preexec_fn(start: Start, held: Sequence[Held]) -> Callable[[], Any]:
+def before_preexec_fn(
+    start: Start, held: Sequence[Held], variables: Mapping[str, str]
+) -> Callable[[], Any]:
     """Return a ``preexec_fn`` that does what Popen's own engine cannot do, then calls `start`'s.
 
-    `held` are the descriptors that receive other numbers. Every one of these numbers is open by
-    then: it is taken in this process, or a copy has it. So none of them is the number of the pipe
-    on which Popen's engine reports an error.
+    It adds `variables` to the environment and, if they announce descriptors by systemd's protocol,
+    ``LISTEN_PID``.
+
+    `held` are the descriptors that receive other numbers. Every one of these numbers is open now:
+    it is taken in this process, or a copy has it. So none of them is the number of the pipe on
+    which Popen's engine reports an error, unless another thread closes one before the fork. Then
+    the function raises, instead of overwriting the pipe: the engine would take that for success.
     """
     moves = {each.number: each.copy for each in held if each.number > 2}
     preexec_fn, directory, reset_signals = start.preexec_fn, start.directory, start.reset_signals
-    if not moves and directory is None and not reset_signals:
+    if not moves and directory is None and not reset_signals and not variables:
         return preexec_fn  # type: ignore[no-any-return]  # the caller's own
+
+    pipes = {number: _pipe(number) for number in moves}
 
     def parked(number: int) -> int:
         while number in moves:
@@ -227,9 +237,23 @@ def before_preexec_fn(start: Start, held: Sequence[Held]) -> Callable[[], Any]:
             for number in dispositions.ALL:
                 dispositions.set_default(number)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if any(_pipe(number) not in (None, pipe) for number, pipe in pipes.items()):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         sources = {target: parked(source) for target, source in moves.items()}
         for target, source in sources.items():
             os.dup2(source, target)
+        # Not os.environ, which a test may have replaced: execv() takes libc's variables.
+        for name, value in variables.items():
+            os.putenv(name, value)
+        if "LISTEN_FDS" in variables:
+            os.putenv("LISTEN_PID", str(os.getpid()))
+            os.unsetenv("LISTEN_PIDFDID")
         preexec_fn()
 
     return prepared
+
+
+def _pipe(number: int) -> tuple[int, int] | None:
+    """Return what identifies the pipe that is open as `number`; None if it is something else."""
+    status = os.fstat(number)
+    return (status.st_dev, status.st_ino) if stat.S_ISFIFO(status.st_mode) else None

@@ -207,7 +207,7 @@ def become(
     raise AssertionError("unreachable")
 
 
-def before_preexec_fn(start: Start, held: Sequence[Held]) -> NoReturn:
+def before_preexec_fn(start: Start, held: Sequence[Held], variables: Mapping[str, str]) -> NoReturn:
     """Raise: nothing runs between fork and exec here."""
     raise AssertionError("unreachable")
 
