@@ -280,8 +280,8 @@ class Process(_Popen["AnyStr"]):
         Raises `ProcessLookupError` if the child has been waited for, and `OSError`, with ``ENOSYS``
         where there are no pidfds.
 
-        >>> pidfd = process.pidfd()
-        >>> select.poll().register(pidfd, select.POLLIN)
+        >>> pidfd = process.pidfd()  # doctest: +SKIP
+        >>> select.poll().register(pidfd, select.POLLIN)  # doctest: +SKIP
         """
         identity = self._identity
         if identity is None:
