@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Raise it when what `build` makes changes: older folders are then made anew.
-RECIPE = "2"
+RECIPE = "3"
 CARRIER = "freeze-core==0.8.1"
 # hypothesis: later ones are half Rust, and there is no wheel of them for these Pythons.
 TOOLS = [
@@ -160,6 +160,8 @@ def download(suite: str, packages: list[str], into: Path, *, complete: bool) -> 
         "Acquire::Languages": "none",
         # A mirror that stands still is good enough.
         "Acquire::Check-Valid-Until": "false",
+        # Else also those that dpkg is told of, which may change while this runs.
+        "APT::Architectures": "amd64",
         "APT::Sandbox::User": "root",
         "APT::Install-Recommends": "false",
     }
@@ -227,14 +229,22 @@ class LinuxPython:
                 self._glibc(scratch / self.bed.libc / "root")
         for name in ("python3", "python"):
             (self.program.parent / name).symlink_to(self.program.name)
-        self._pip("install", "--target", self.site, *TOOLS)
+        self._install(*TOOLS)
         if self.run("-c", "import ctypes, socket, ssl, pytest, hypothesis"):
             raise SystemExit("The Python that was built does not start.")
         stamp.write_text(recipe)
 
     def install(self, tree: Path) -> None:
         """Install the noinherit of `tree`: children of the tests import it, isolated ones too."""
-        self._pip("install", "--no-deps", "--upgrade", "--target", self.site, tree)
+        self._install("--no-deps", "--upgrade", tree)
+
+    def _install(self, *arguments: str | Path) -> None:
+        self._pip("install", "--target", self.site, *arguments)
+        # pip puts programs where nobody looks, and has its own Python run them.
+        for script in (self.site / "bin").iterdir():
+            program = self.program.parent / script.name
+            program.write_text(script.read_text().replace(sys.executable, str(self.program)))
+            program.chmod(0o755)
 
     def _pip(self, command: str, *arguments: str | Path) -> None:
         quiet = ("--quiet", "--disable-pip-version-check")
