@@ -26,6 +26,9 @@ from support import CHEAP, PROBE, WINE, meanwhile, witness
 
 SPAWNS = 1_000 if sys.platform == "win32" else 20_000
 _WORKERS = 8
+# The strategy that lets strays through, and how many children one of them is sure to reach.
+INEXACT = "scan"
+_ENOUGH = 500
 _HIGHEST = 60
 _ENVIRONMENT = dict(os.environ)
 # Long enough for the workers to get on, short enough for each child to meet some of it.
@@ -192,32 +195,31 @@ def _can_be_seen(path: str) -> bool:
     return len(report["fds"]) > 3 or len(report["handles"]) > len(report["fds"])
 
 
-def run(times: float) -> list[str]:
-    """Spawn from many threads; return what was wrong."""
-    wrong: list[str] = []
-    if not _sys.backend.describe().exact:
-        return ["the strategy here promises nothing that a storm could prove"]
+def _storm(what: str, spawns: int, failed: list[str], strays: list[str]) -> None:
+    """Spawn from many threads until something has failed; note each child that held a stray."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "stray"))
         Path(path).touch()
         files = [os.open(Path(folder, str(n)), os.O_RDWR | os.O_CREAT) for n in range(10)]
         if not _can_be_seen(path):
-            wrong.append("a child that was given a stray did not tell")
-        progress = Progress("storm", max(int(SPAWNS * times), _WORKERS))
+            failed.append("a child that was given a stray did not report it")
+        progress = Progress(what, spawns)
 
         def work() -> None:
             try:
-                while not wrong and progress.take():
+                while not failed and progress.take():
                     asked, must, named = _table(files)
                     seen = witness(asked, **_options())
-                    if not seen.extra.items() >= must.items() or seen.beside(*must) != named:
-                        wrong.append(
-                            f"asked for {asked}: {must} and {named} expected, {seen.extra} held"
-                        )
+                    beside = seen.beside(*must)
+                    report = f"asked for {asked}: {must} and {named} expected, {seen.extra} held"
+                    if not (seen.extra.items() >= must.items() and set(beside) >= set(named)):
+                        failed.append(report)
+                    elif beside != named:
+                        strays.append(report)
             except BaseException:  # noqa: BLE001 -- it is told at the end
-                wrong.append(traceback.format_exc())
+                failed.append(traceback.format_exc())
 
-        with _raging(path, wrong):
+        with _raging(path, failed):
             workers = [threading.Thread(target=work) for _ in range(_WORKERS)]
             for worker in workers:
                 worker.start()
@@ -225,4 +227,30 @@ def run(times: float) -> list[str]:
                 worker.join()
         for file in files:
             os.close(file)
+
+
+def run(times: float) -> list[str]:
+    """Spawn with the strategy that is used here; return what was wrong, strays above all."""
+    if not _sys.backend.describe().exact:
+        return ["the strategy here promises nothing that a storm could prove"]
+    wrong: list[str] = []
+    # A stray is a failure.
+    _storm("storm", max(int(SPAWNS * times), _WORKERS), wrong, wrong)
     return wrong
+
+
+def prove(times: float) -> list[str]:
+    """Spawn with the strategy that is not exact; it is wrong if the same storm finds no stray."""
+    if INEXACT not in _sys.backend.describe().strategies:
+        print(f"proof: no strategy here is called {INEXACT}", flush=True)
+        return []
+    failed: list[str] = []
+    strays: list[str] = []
+    spawns = max(int(SPAWNS * times / 20), _ENOUGH)
+    os.environ["NOINHERIT_STRATEGY"] = INEXACT
+    try:
+        _storm("proof", spawns, failed, strays)
+    finally:
+        del os.environ["NOINHERIT_STRATEGY"]
+    print(f"proof: by {INEXACT}, {len(strays):,} of {spawns:,} children held a stray", flush=True)
+    return failed or ([] if strays else [f"the storm found no stray by {INEXACT}"])
