@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from capabilities import needs_fork
+from capabilities import needs_fork, needs_posix_spawn_that_closes
 from support import HELPERS
 
 pytestmark = needs_fork
@@ -147,6 +147,7 @@ print(os.read(reading, 9))
 """
         assert python(script) == ["b'xy'"]
 
+    @needs_posix_spawn_that_closes
     def test_a_fork_waits_until_a_copy_is_recorded(self) -> None:
         # Without that, some in a hundred forks have a copy that nobody knows.
         script = """

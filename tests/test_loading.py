@@ -25,7 +25,9 @@ import contextlib, json, os, socket, subprocess, sys
 def everything(noinherit, cheap, python):
     posix = noinherit.spawn_with.__globals__["_sys"].backend.SPEAKS_LISTEN_FDS
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(open(os.devnull))
+        # Not enter_context: since Python 3.15, that imports inspect.
+        file = open(os.devnull)
+        stack.callback(file.close)
         plain, one, many, other = {}, {3: file}, {9: file, "a": file, 7: file}, {"f": file}
         for fds in plain, one, many, other:
             noinherit.spawn_with(cheap, fds=fds).wait()
@@ -56,7 +58,8 @@ def everything(noinherit, cheap, python):
         assert noinherit.get_noinherit(noinherit.open_noinherit(os.devnull))
         one, other = noinherit.socketpair()
         # As a parent would have announced it.
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        listener = socket.create_server(("127.0.0.1", 0))
+        stack.callback(listener.close)
         if posix:
             status = os.fstat(listener.fileno())
             who = f"{status.st_dev:x}:{status.st_ino:x}"

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Raise it when what `build` makes changes: older folders are then made anew.
-RECIPE = "3"
+RECIPE = "4"
 CARRIER = "freeze-core==0.8.1"
 # hypothesis: later ones are half Rust, and there is no wheel of them for these Pythons.
 TOOLS = [
@@ -227,6 +227,9 @@ class LinuxPython:
                 self._musl(scratch / self.bed.suite)
             elif self.bed.libc:
                 self._glibc(scratch / self.bed.libc / "root")
+            # The program and all that it loads look for libraries there first, whole path and all:
+            # $ORIGIN is nothing to a program with more rights than its starter.
+            self._patch("--force-rpath", "--set-rpath", self.lib)
         for name in ("python3", "python"):
             (self.program.parent / name).symlink_to(self.program.name)
         self._install(*TOOLS)
@@ -270,8 +273,6 @@ class LinuxPython:
         """Take the suite's own interpreter."""
         name = "pypy3" if self.bed.implementation == "pypy" else self.program.name
         shutil.copy(root / "usr" / "bin" / name, self.program)
-        # The program and all that it loads look for libraries in ../lib first.
-        self._patch("--force-rpath", "--set-rpath", "$ORIGIN/../lib")
 
     def _carried(self, scratch: Path) -> None:
         """Take the interpreter that freeze-core carries."""
@@ -315,7 +316,6 @@ class LinuxPython:
         target = self.lib / "libmain.so"
         flags = ["-shared", "-fPIC", "-O2", "-nostdlib"]
         subprocess.run([compiler, *flags, "-o", target, source], check=True)
-        # The program looks for libraries in ../lib already.
         self._patch("--add-needed", target.name)
 
     def _musl(self, folder: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import sandbox
+from noinherit import _sys
 
 
 def _needs(capability: object, name: str) -> pytest.MarkDecorator:
@@ -38,6 +39,10 @@ needs_fork = _needs(hasattr(os, "fork"), "fork")
 needs_posix_spawn = _needs(hasattr(os, "posix_spawn"), "posix_spawn")
 needs_closefrom_action = _needs(
     hasattr(os, "POSIX_SPAWN_CLOSEFROM"), "os.POSIX_SPAWN_CLOSEFROM, since Python 3.13"
+)
+# Not so where subprocess's own engine closes the rest, by way of a pipe of its own.
+needs_posix_spawn_that_closes = _needs(
+    _sys.backend.describe().strategy != "fork-exec", "a posix_spawn that closes the rest"
 )
 # An event that the end of a process raises: the manylinux2014 builds and PyPy have no pidfd_open.
 needs_exit_event = _needs(

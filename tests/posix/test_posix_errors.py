@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from capabilities import needs_posix_spawn_that_closes
 from noinherit import _sys, run_with, spawn_with
 from probe import held
 from support import HELPERS, children
@@ -196,6 +197,7 @@ class TestAFailedSpawnLeavesNothing:
         done = run_with([sys.executable, "-c", script, HELPERS], stdout=subprocess.PIPE)
         assert done.stdout == b"held\n"
 
+    @needs_posix_spawn_that_closes
     def test_without_a_free_descriptor_the_error_names_no_file_of_ours(self) -> None:
         script = (
             "import errno, os, resource\n"
