@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import subprocess
 import sys
 import unittest
@@ -31,6 +32,11 @@ if sys.platform == "win32" or _sys.backend.describe().strategy == "fork-exec":
     INSIDES = {}
 elif hasattr(subprocess, "_USE_VFORK"):  # until Python 3.13
     INSIDES["test__use_vfork"] = "expects _fork_exec to be called"
+if hasattr(os, "pidfd_open"):
+    # Process reaps its child by the pidfd, and knows when other code has reaped it.
+    INSIDES["test_stopped"] = "has os.waitpid say what it wants"
+    INSIDES["test_pidfd_open_notification_without_immediate_reap"] = "counts calls of os.waitpid"
+    INSIDES["test_pidfd_open_race"] = "expects 0 for a status that other code has taken"
 INSTALLED = {
     "test_repr": "expects the class to be called Popen",
 }
