@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ pytestmark = needs_fork
 
 # The script's parts run in a process of their own: Python warns of a fork beside threads.
 PRELUDE = f"""
-import errno, os, sys, threading, time, warnings
+import errno, os, signal, sys, threading, time, warnings
 sys.path.append({HELPERS!r})
 import noinherit
 from probe import held
@@ -167,3 +168,158 @@ for thread in threads: thread.join()
 print(extra)
 """
         assert python(script) == ["0"]
+
+
+class TestChannel:
+    def test_closes_while_a_thread_of_the_parent_is_in_a_method(self) -> None:
+        script = """
+ours, theirs = noinherit.socketpair()
+def receive():
+    waiting.set()
+    return ours.recv(1)
+thread = threading.Thread(target=receive)
+thread.start()
+waiting.wait()
+time.sleep(0.1)
+number = ours.fileno()
+def close():
+    ours.close()
+    return number in held()
+print(forked(close))
+theirs.send(b"x")  # the parent's connection is whole
+thread.join()
+ours.close()
+print(number in held())
+"""
+        assert python(script) == ["0", "False"]
+
+    def test_closes_whatever_the_parents_threads_do(self) -> None:
+        # A file that only a thread of the parent knows would keep it open.
+        script = """
+ours, theirs = noinherit.socketpair()
+stop = []
+def use():
+    while not stop:
+        ours.settimeout(None)
+number = ours.fileno()
+def close():
+    signal.alarm(20)
+    ours.makefile("rb").close()
+    ours.close()
+    return number in held()
+threads = [threading.Thread(target=use) for _ in range(3)]
+for thread in threads: thread.start()
+print({forked(close) for _ in range(150)})
+stop.append(True)
+for thread in threads: thread.join()
+"""
+        assert python(script) == ["{0}"]
+
+
+class TestInherited:
+    # Runs `first` in the middle of the first call of inherited(), in the thread that makes it.
+    INTERRUPTED = """
+from noinherit import _handoff
+number = os.dup(0)
+os.environ["NOINHERIT_FDS"] = _handoff.encode([_handoff.record("a", number, number)])
+decode, results = _handoff.decode, []
+def interrupted(text):
+    _handoff.decode = decode
+    first()
+    return decode(text)
+_handoff.decode = interrupted
+"""
+
+    def test_forked_during_the_first_call_of_another_thread(self) -> None:
+        script = """
+def first():
+    waiting.set()
+    go_on.wait(1)  # a fork waits for the call
+thread = threading.Thread(target=noinherit.inherited)
+thread.start()
+waiting.wait()
+def look():
+    signal.alarm(20)
+    fds = noinherit.inherited()
+    fds["a"].close()
+    return list(fds) != ["a"]
+print(forked(look))
+thread.join()
+print(*noinherit.inherited(), "NOINHERIT_FDS" in os.environ)
+"""
+        assert python(self.INTERRUPTED + script) == ["0", "a", "False"]
+
+    def test_called_by_a_signal_handler_during_the_first_call(self) -> None:
+        script = """
+signal.alarm(20)
+def first():
+    signal.raise_signal(signal.SIGUSR1)
+signal.signal(signal.SIGUSR1, lambda *_: results.append(noinherit.inherited()))
+results.append(noinherit.inherited())
+print(results[0] is results[1], *results[0], "NOINHERIT_FDS" in os.environ)
+"""
+        assert python(self.INTERRUPTED + script) == ["True", "a", "False"]
+
+    def test_a_handler_that_raises_in_the_first_call_takes_nothing(self) -> None:
+        script = """
+def first():
+    raise ZeroDivisionError
+try:
+    noinherit.inherited()
+except ZeroDivisionError:
+    print(*noinherit.inherited())
+"""
+        assert python(self.INTERRUPTED + script) == ["a"]
+
+    def test_a_descriptor_that_a_thread_of_the_parent_is_taking(self) -> None:
+        script = """
+def first():
+    pass
+fds = noinherit.inherited()
+def take():
+    with fds["a"]._taking:
+        waiting.set()
+        go_on.wait()
+thread = threading.Thread(target=take)
+thread.start()
+waiting.wait()
+def detach():
+    signal.alarm(20)
+    return fds["a"].detach() != number
+print(forked(detach))
+go_on.set()
+thread.join()
+"""
+        assert python(self.INTERRUPTED + script) == ["0"]
+
+
+class TestHandlersThatRaise:
+    @pytest.mark.parametrize("operation", ["pair", "call", "take", "spawn", "trampoline"])
+    def test_nothing_stays_open(self, operation: str) -> None:
+        script = str(Path(HELPERS, "raising.py"))
+        done = subprocess.run(
+            [sys.executable, script, operation, "2"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # an abandoned child's own words, and Python's ones
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        raised, left = map(int, done.stdout.split())
+        assert (raised > 5, left) == (True, 0)
+
+    def test_the_timeout_error_of_a_handler_is_not_wait_released_s(self) -> None:
+        script = """
+class MineError(TimeoutError): pass
+def strike(*_): raise MineError
+signal.signal(signal.SIGALRM, strike)
+with noinherit.spawn_with([sys.executable, "-c", "input()"], stdin=-1, lifeline=True) as process:
+    for timeout in None, 30:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        try:
+            process.wait_released(timeout)
+        except Exception as error:
+            print(type(error).__name__)
+    process.communicate(b"\\n")
+"""
+        assert python(script) == ["MineError", "MineError"]

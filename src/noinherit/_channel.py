@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import functools
 import io
+import operator
 import os
-import threading
 from typing import Any
 
 from . import _sys
 from ._entry import shown
+from ._sys import forks
 from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
@@ -30,6 +31,7 @@ else:
 __all__ = ["Channel", "socketpair"]
 
 _SHUT_WR = 1  # socket.SHUT_WR, the same number everywhere
+_close = operator.methodcaller("close")
 
 
 class Channel:
@@ -56,13 +58,17 @@ class Channel:
 
     def __init__(self, end: End) -> None:
         self._end = end
-        # Reentrant: the garbage collector may close a forgotten file while the lock is held.
-        self._lock = threading.RLock()
+        # None is the sentinel of iter(). Empty once the end is closed.
+        self._owned: list[End | None] = [None, end]
         self._closed = False
-        self._released = False
         # Open files of makefile(), and running calls. The last of them closes the end.
-        self._files = 0
-        self._calls = 0
+        # They are sets: discard() is one C call, so no signal handler can raise in its middle.
+        self._files: set[object] = set()
+        self._calls: set[object] = set()
+        # For interrupting and closing the end.
+        self._lock = forks.Lock()
+        self._forked = False
+        forks.register(self)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else self._end.fileno()
@@ -165,23 +171,28 @@ class Channel:
             raise ValueError(f"mode={mode!r}: must be 'r', 'w' or 'rw', with or without 'b'")
         if buffering == 0 and "b" not in kinds:
             raise ValueError("unbuffered streams must be binary")
-        with self._lock:
+        token = object()
+        try:
+            self._files.add(token)
             self._check_open()
-            self._files += 1
-        raw: Any = _Stream(self._end, mode, functools.partial(self._call, files=1), self._release)
-        if buffering == 0:
-            return raw
-        size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
-        buffered: Any
-        if kinds >= {"r", "w"}:
-            buffered = io.BufferedRWPair(raw, raw, size)
-        elif "r" in kinds:
-            buffered = io.BufferedReader(raw, size)
-        else:
-            buffered = io.BufferedWriter(raw, size)
-        if "b" in kinds:
-            return buffered
-        return io.TextIOWrapper(buffered, encoding, errors, newline, buffering == 1)
+            call = functools.partial(self._call, file=token)
+            raw: Any = _Stream(self._end, mode, call, functools.partial(self._release, token))
+            if buffering == 0:
+                return raw
+            size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
+            buffered: Any
+            if kinds >= {"r", "w"}:
+                buffered = io.BufferedRWPair(raw, raw, size)
+            elif "r" in kinds:
+                buffered = io.BufferedReader(raw, size)
+            else:
+                buffered = io.BufferedWriter(raw, size)
+            if "b" in kinds:
+                return buffered
+            return io.TextIOWrapper(buffered, encoding, errors, newline, buffering == 1)
+        except BaseException:
+            self._release(token)
+            raise
 
     def close(self) -> None:
         """Close this end. If files of `makefile` are open, the last one closes it instead.
@@ -190,7 +201,7 @@ class Channel:
         timeout that has not arrived yet is dropped.
         """
         self._closed = True
-        self._release()
+        self._settle()
 
     def __enter__(self) -> Self:
         return self
@@ -198,37 +209,56 @@ class Channel:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check_open(self, files: int = 0) -> None:
-        if self._closed and not files:
+    def _check_open(self, file: object = None) -> None:
+        if self._closed if file is None else file not in self._files:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
-    def _call(self, method: Callable[..., _T], *arguments: Any, files: int = 0) -> _T:
-        with self._lock:
-            self._check_open(files)
-            self._calls += 1
+    def _call(self, method: Callable[..., _T], *arguments: Any, file: object = None) -> _T:
+        token = object()
         try:
+            # In this order: close() marks the channel closed first, and then looks for calls.
+            self._calls.add(token)
+            self._check_open(file)
             result = method(*arguments)
+            if result is not None and not result:
+                self._check_open(file)  # not an end of file: close() has woken the call
         except OSError:
-            self._check_open(files)
+            self._check_open(file)
             raise
         else:
-            if result is not None and not result:
-                self._check_open(files)  # not an end of file: close() has woken the call
             return result
         finally:
-            self._release(calls=1)
+            # First, and one C call: see __init__.
+            self._calls.discard(token)
+            try:
+                self._settle()
+            except BaseException:
+                self._settle()  # a signal handler interrupted it; no other call may do it
+                raise
 
-    def _release(self, calls: int = 0, files: int = 0) -> None:
-        with self._lock:
-            self._calls -= calls
-            self._files -= files
-            unused = self._closed and not self._files
-            if unused and self._calls:
-                self._end.interrupt()
-            unused = unused and not self._calls and not self._released
-            self._released |= unused
-        if unused:
-            self._end.close()
+    def _release(self, file: object) -> None:
+        self._files.discard(file)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Close the end if nothing uses it any more; after `close`, wake the calls that do."""
+        if self._closed and not self._files:
+            with self._lock:
+                if self._owned and self._calls and not self._forked:
+                    self._end.interrupt()
+                elif self._owned and not self._calls:
+                    # One C call, so a signal handler cannot raise an exception in between.
+                    any(map(_close, iter(self._owned.pop, None)))  # close() returns None
+
+    def after_fork(self) -> None:
+        """Forget the calls of threads that a forked child does not have.
+
+        To interrupt its own ones, it would have to break the connection, also for the parent.
+        """
+        self._forked = True
+        self._calls = set()
+        self._lock = forks.Lock()
+        self._settle()
 
 
 class _Stream(io.RawIOBase):
@@ -281,9 +311,10 @@ class _Stream(io.RawIOBase):
             return None
 
     def close(self) -> None:
-        if not self.closed:
+        try:
             super().close()
-            self._release(files=1)
+        finally:
+            self._release()
 
 
 def socketpair() -> tuple[Channel, Channel]:
@@ -307,8 +338,13 @@ def socketpair() -> tuple[Channel, Channel]:
 
     Availability: Linux, macOS, BSD, Windows.
     """
-    ours, theirs = _sys.ends.pair()
-    return Channel(ours), Channel(theirs)
+    ends = _sys.ends.pair()
+    try:
+        return Channel(ends[0]), Channel(ends[1])
+    except BaseException:
+        for end in ends:
+            end.close()
+        raise
 
 
 def check_whole(entries: Iterable[Entry]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import subprocess
-import threading
 
 from ._process import Process
+from ._sys import forks
 from .exceptions import NotInstalledError
 
 TYPE_CHECKING = False
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["install", "uninstall"]
 
-_lock = threading.Lock()
 _undo: list[contextlib.ExitStack] = []
 
 
@@ -53,7 +52,7 @@ def install() -> _Installation:
 
     Availability: as `spawn_with`.
     """
-    with _lock:
+    with forks.held_off:  # or a process forked concurrently would have half of it
         _undo.append(contextlib.ExitStack())
         if len(_undo) == 1:
             _replace(subprocess.Popen, _undo[0])
@@ -72,7 +71,7 @@ def uninstall() -> None:
 
     Availability: as `spawn_with`.
     """
-    with _lock:
+    with forks.held_off:
         if not _undo:
             raise NotInstalledError
         _undo.pop().close()

@@ -166,6 +166,8 @@ class Launch:
         ``preexec_fn``, and the child of that fork needs the copies.
         """
         if self._thread != threading.get_ident():
+            if self.lifeline is not None:
+                self.lifeline.after_fork()
             self.abandon()
 
 

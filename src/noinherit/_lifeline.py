@@ -22,18 +22,22 @@ if TYPE_CHECKING:
 _LONGEST = 1e6
 
 
+class NotReleasedError(Exception):
+    """The timeout has passed. Not a `TimeoutError`: a signal handler may raise one of those."""
+
+
 class Lifeline:
     """Owner of this process's end, and of the child's end until that is handed over."""
 
     def __init__(self) -> None:
-        self.ours, self.theirs = socketpair()
         self._one_at_a_time = forks.new_lock()
         self._released = False
+        self.ours, self.theirs = socketpair()
 
     def wait(self, timeout: float | None) -> float | None:
         """Wait until no process holds the other end; return the remaining `timeout`.
 
-        Raises `TimeoutError` when the timeout has passed, and `OSError` with ``EBADF`` if the
+        Raises `NotReleasedError` when the timeout has passed, and `OSError` with ``EBADF`` if the
         lifeline is already closed.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -42,7 +46,7 @@ class Lifeline:
             return None if deadline is None else max(deadline - time.monotonic(), 0)
 
         if not self._one_at_a_time.acquire(timeout=_at_most(left(), threading.TIMEOUT_MAX, -1)):
-            raise TimeoutError
+            raise NotReleasedError
         try:
             while not self._released:
                 self.ours.settimeout(_at_most(left(), _LONGEST, None))
@@ -50,8 +54,10 @@ class Lifeline:
                     # Data has no meaning here: discard it. Only the end of file counts.
                     self._released = not self.ours.recv(1 << 16)
                 except (TimeoutError, BlockingIOError):
-                    if not left():
-                        raise TimeoutError from None
+                    # A signal handler may have raised it: that is not our timeout.
+                    if left() != 0:
+                        raise
+                    raise NotReleasedError from None
             with forks.held_off:
                 self.ours.close()
         finally:
@@ -63,6 +69,12 @@ class Lifeline:
         with forks.held_off:
             self.ours.close()
             self.theirs.close()
+
+    def after_fork(self) -> None:
+        """Close both ends, in a forked child; see `Channel.after_fork`."""
+        self.ours.after_fork()
+        self.theirs.after_fork()
+        self.close()
 
 
 def _at_most(seconds: float | None, limit: float, endless: _T) -> float | _T:

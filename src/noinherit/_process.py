@@ -378,10 +378,14 @@ class Process(_Popen["AnyStr"]):
         """
         if self._lifeline is None:
             raise UnsupportedOptionError("lifeline", "False", "wait_released() waits on it")
+        from ._lifeline import NotReleasedError  # noqa: PLC0415 -- rarely needed
+
         try:
             # The child may have let go of it, or is gone a moment later than what it held.
             return self.wait(self._lifeline.wait(timeout))
-        except (TimeoutError, subprocess.TimeoutExpired):
+        except (NotReleasedError, subprocess.TimeoutExpired) as error:
+            if isinstance(error, subprocess.TimeoutExpired) and error.cmd is not self.args:
+                raise  # a signal handler raised it
             raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
 
     def __exit__(self, *exception: object) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import socket
 import sys
-import threading
 from collections.abc import Mapping
 
 from . import _handoff, _sys, _types
 from ._channel import Channel
 from ._entry import Handle, Key
-from ._sys import trust
+from ._sys import forks, trust
 from .exceptions import (
     AlreadyTakenError,
     MalformedManifestError,
@@ -62,7 +63,7 @@ class InheritedFd:
         self._shared = record.shared
         # Held from reading the number until it is set to -1. Otherwise two threads could both take
         # the descriptor, with or without a GIL. Reentrant, because close() calls other methods.
-        self._taking = threading.RLock()
+        self._taking = forks.new_lock()
 
     def __repr__(self) -> str:
         state = "taken" if self._number == -1 else self._number
@@ -135,10 +136,17 @@ class InheritedFd:
            ownership.
         """
         with self._taking:
-            if self._number != -1 and self._shared is not None:
-                made = socket.socket(*self._shared)
-            else:
-                made = socket.socket(fileno=self.fileno())
+            shared: tuple[int, ...] | None = self._shared
+            if self._number == -1 or shared is None:
+                shared = (-1, -1, -1, self.fileno())
+            made = socket.socket.__new__(socket.socket)
+            try:
+                made.__init__(*shared)  # type: ignore[misc]  # __new__ alone owns nothing yet
+            except BaseException:
+                # The constructor failed, or a signal handler raised an exception at its end.
+                with contextlib.suppress(AttributeError):  # gevent's class, if nothing was made
+                    made.detach()
+                raise
             self._number = -1
         return made
 
@@ -152,8 +160,14 @@ class InheritedFd:
            ownership.
         """
         with self._taking:
-            made = Channel(_sys.ends.adopt(self.fileno()))
-            self._number = -1
+            end = _sys.ends.adopt(self.fileno())
+            try:
+                made = Channel(end)
+            except BaseException:
+                end.close()  # a signal handler raised an exception
+                raise
+            finally:
+                self._number = -1
         return made
 
     def open(self, mode: str = "r", **options: _types.Any) -> _types.IO[_types.Any]:
@@ -165,14 +179,19 @@ class InheritedFd:
         :raises NotADescriptorError: as `fileno` does
         :raises OSError: as `open` does. This object then keeps the ownership.
         """
+        opened: list[IO[Any]] = []
         with self._taking:
             number = self.fileno()
             # Try the arguments without ownership first: a failing open() may or may not close the
             # number.
             open(number, mode, **{**options, "closefd": False}).close()  # noqa: PTH123 -- a number, not a path
-            made: IO[Any] = open(number, mode, **options)  # noqa: SIM115, PTH123 -- the caller closes it
-            self._number = -1
-        return made
+            try:
+                # One C call: no signal handler can raise an exception before it is recorded.
+                opened.extend(map(functools.partial(open, mode=mode, **options), [number]))
+            finally:
+                if opened:
+                    self._number = -1
+        return opened[0]
 
     def close(self) -> None:
         """Close the descriptor or the handle, unless it was taken."""
@@ -184,17 +203,20 @@ class InheritedFd:
             elif self._shared is not None:
                 self.socket().close()
             else:
-                os.close(self.detach())
+                try:
+                    os.close(self.fileno())
+                finally:
+                    self._number = -1
 
 
 class _InheritedFds(dict["Key", InheritedFd]):
     reason = ""  # see NotInheritedError
+    is_announced = True  # until the variables are removed
 
     def __missing__(self, key: object) -> NoReturn:
         raise NotInheritedError(key, tuple(self), self.reason)
 
 
-_lock = threading.Lock()
 _inherited: _InheritedFds | None = None
 
 
@@ -236,23 +258,32 @@ def inherited() -> Mapping[Key, InheritedFd]:
     Availability: Linux, macOS, BSD, Windows.
     """
     global _inherited  # noqa: PLW0603 -- a process takes the ownership once
-    with _lock:
-        if _inherited is None:
-            found = _InheritedFds()
-            numbers: set[int] = set()
-            reasons: list[str] = []
-            for record in [*_from_manifest(reasons), *_from_systemd(reasons)]:
-                if record.number not in numbers:
-                    numbers.add(record.number)
-                    key = record.number if record.key in found else record.key
-                    found[key] = InheritedFd(key, record)
-                    if record.number > 2:  # children of this process need its standard streams
-                        _make_noninheritable(found[key])
+    if _inherited is None or _inherited.is_announced:
+        with forks.held_off:  # one thread at a time, and no fork in between
+            found = _inherited or _found()
+            # A signal handler may have called this function while it ran: then its mapping counts.
+            if _inherited is None:
+                _inherited = found
             for variable in (_handoff.VARIABLE, *_LISTEN_VARIABLES):
                 os.environ.pop(variable, None)
-            found.reason = "; ".join(reasons)
-            _inherited = found
-        return _inherited
+            _inherited.is_announced = False
+    return _inherited
+
+
+def _found() -> _InheritedFds:
+    """Return the announced descriptors, now non-inheritable. The announcement stays."""
+    found = _InheritedFds()
+    numbers: set[int] = set()
+    reasons: list[str] = []
+    for record in [*_from_manifest(reasons), *_from_systemd(reasons)]:
+        if record.number not in numbers:
+            numbers.add(record.number)
+            key = record.number if record.key in found else record.key
+            found[key] = InheritedFd(key, record)
+            if record.number > 2:  # children of this process need its standard streams
+                _make_noninheritable(found[key])
+    found.reason = "; ".join(reasons)
+    return found
 
 
 def _from_manifest(reasons: list[str]) -> list[_handoff.Record]:

@@ -14,13 +14,15 @@ Forks by C code do not run this. They mostly call exec next, which closes all of
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import threading
-from _weakrefset import WeakSet
+from _weakref import ref  # as weakref.ref, which threading has not loaded everywhere
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from typing import Protocol
 
     class Owner(Protocol):
         """An object that a forked child must change."""
@@ -29,36 +31,63 @@ if TYPE_CHECKING:
             """Close descriptors, reset counters; no other thread runs. Must not raise."""
 
 
+class Lock(type(threading.RLock())):  # type: ignore[misc]  # the class has no public name
+    """A `threading.RLock` that a signal handler cannot leave locked by raising an exception."""
+
+    if sys.version_info[:2] == (3, 14):
+        # There, a handler may run between RLock.__enter__ and the block, without an __exit__.
+        def __enter__(self) -> bool:
+            try:
+                return bool(self.acquire())
+            except BaseException:
+                if self._is_owned():
+                    self.release()
+                raise
+
+    def after_fork(self) -> None:
+        """Make it free, in a forked child, unless the forking thread holds it."""
+        if not self._is_owned():
+            self._at_fork_reinit()
+
+
 # Reentrant: a signal handler, or a finalizer, may fork or spawn during a step.
-held_off = threading.RLock()
-_locks: WeakSet[Any] = WeakSet()
-_owners: WeakSet[Owner] = WeakSet()
+held_off = Lock()
+# References without a callback: that would be Python code, which swallows what a signal handler
+# raises. Dead ones are dropped when there are many.
+_owners: dict[ref[Owner], None] = {}
+_many = 100
 
 
 def register(owner: Owner) -> None:
     """Have ``owner.after_fork()`` called in every forked child, while `owner` is referenced."""
-    _owners.add(owner)
+    global _many  # noqa: PLW0603 -- grows with the number of owners that are alive
+    _owners[ref(owner)] = None
+    if len(_owners) > _many:
+        for each in list(_owners):
+            if each() is None:
+                _owners.pop(each, None)
+        _many = max(100, 2 * len(_owners))
 
 
 def unregister(owner: Owner) -> None:
     """Undo `register`."""
-    _owners.discard(owner)
+    _owners.pop(ref(owner), None)
 
 
-def new_lock() -> threading.RLock:
-    """Return a reentrant lock. In a forked child it is free, unless the forking thread held it."""
-    lock = threading.RLock()
-    _locks.add(lock)
+def new_lock() -> Lock:
+    """Return a reentrant lock that is free in a forked child."""
+    lock = Lock()
+    register(lock)
     return lock
 
 
 def _in_child() -> None:
     held_off.release()
-    for lock in _locks:
-        if not lock._is_owned():  # noqa: SLF001 -- as threading.Condition
-            lock._at_fork_reinit()  # noqa: SLF001 -- as logging and concurrent.futures
-    for owner in list(_owners):
-        owner.after_fork()
+    for each in list(_owners):
+        owner = each()
+        if owner is not None:
+            with contextlib.suppress(OSError):  # the others must have their turn
+                owner.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

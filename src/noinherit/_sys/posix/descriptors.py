@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 assert sys.platform != "win32"
 
@@ -47,6 +52,23 @@ def _is_open(number: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def pipe() -> list[Any]:
+    """Return the reading and the writing end of a new pipe, as unbuffered files."""
+    numbers: list[int] = []
+    files: list[Any] = []
+    try:
+        # One C call each: no signal handler can raise an exception before all is recorded.
+        numbers.extend(itertools.chain.from_iterable(itertools.starmap(os.pipe, [()])))
+        files.extend(map(open, numbers, ("rb", "wb"), (0, 0)))
+    except BaseException:
+        for file in files:
+            file.close()
+        for number in numbers[len(files) :]:
+            os.close(number)
+        raise
+    return files
 
 
 def kind_of(kind: str, name: str) -> str:

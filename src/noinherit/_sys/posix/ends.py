@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import errno
+import functools
+import itertools
 import os
 import socket
 import sys
@@ -17,16 +20,14 @@ assert sys.platform != "win32"
 __all__ = ["adopt", "pair"]
 
 
-class SocketEnd(socket.socket):
+class SocketEnd(_socket.socket):
     """A stream socket with the additional methods of a channel's end.
 
     If a peer closes without having read everything, Linux reports one ``ECONNRESET``. A channel
     treats that as a closed peer: `recv` returns ``b""`` and `send` raises `BrokenPipeError`.
-    """
 
-    def __init__(self, number: int) -> None:
-        super().__init__(fileno=number)
-        self._owner = os.getpid()
+    It is derived from the C class, whose constructor no signal handler can interrupt.
+    """
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         try:
@@ -71,24 +72,44 @@ class SocketEnd(socket.socket):
 
     def interrupt(self) -> None:
         """Wake every thread that waits on the socket; close(2) alone does not."""
-        # In a forked child no thread waits, and shutdown() would break the parent's connection.
-        if self._owner == os.getpid():
-            with contextlib.suppress(OSError):
-                self.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            self.shutdown(socket.SHUT_RDWR)
+
+
+_UNIX_STREAM = (int(socket.AF_UNIX), int(socket.SOCK_STREAM), 0)
+_own = functools.partial(SocketEnd, *_UNIX_STREAM)
 
 
 def pair() -> tuple[SocketEnd, SocketEnd]:
     """Return two connected ends."""
-    one, other = socket.socketpair()
-    return adopt(one.detach()), adopt(other.detach())
+    ends: list[SocketEnd] = []
+    try:
+        # One C call: no signal handler can raise an exception before each socket has its owner.
+        pairs = itertools.starmap(_socket.socketpair, [_UNIX_STREAM])
+        numbers = map(_socket.socket.detach, itertools.chain.from_iterable(pairs))
+        ends.extend(map(_own, numbers))
+        one, other = ends
+        one.settimeout(None)  # see socket.setdefaulttimeout
+        other.settimeout(None)
+    except BaseException:
+        for end in ends:
+            end.close()
+        raise
+    return one, other
 
 
 def adopt(number: int) -> SocketEnd:
     """Return an owner of the socket that is open as `number`."""
-    end = SocketEnd(number)
-    if (end.family, end.type) != (socket.AF_UNIX, socket.SOCK_STREAM):
-        end.detach()
-        raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
-    # O_NONBLOCK is shared by all copies of the socket; another process may have set it.
-    end.settimeout(None)
+    ends: list[SocketEnd] = []
+    try:
+        ends.extend(map(functools.partial(SocketEnd, -1, -1, -1), [number]))
+        (end,) = ends
+        if (end.family, end.type) != _UNIX_STREAM[:2]:
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))  # noqa: TRY301 -- detaches
+        # O_NONBLOCK is shared by all copies of the socket; another process may have set it.
+        end.settimeout(None)
+    except BaseException:
+        for end in ends:
+            end.detach()
+        raise
     return end

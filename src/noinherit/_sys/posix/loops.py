@@ -11,7 +11,7 @@ import threading
 
 assert sys.platform != "win32"
 
-from . import system
+from . import descriptors, system
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,9 +26,8 @@ __all__ = ["open_end", "pipe", "when_ended"]
 
 def pipe(*, to_child: bool) -> tuple[Any, Any]:
     """Return our end of a pipe, for ``connect_read_pipe`` or ``connect_write_pipe``, and theirs."""
-    reading, writing = os.pipe()
-    ends = open(reading, "rb", 0), open(writing, "wb", 0)  # noqa: SIM115 -- the caller closes them
-    return ends[::-1] if to_child else ends
+    reading, writing = descriptors.pipe()
+    return (writing, reading) if to_child else (reading, writing)
 
 
 def when_ended(

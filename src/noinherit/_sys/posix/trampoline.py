@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 assert sys.platform != "win32"
 
+from .descriptors import pipe
+
 # - It writes "+" to the report pipe once it runs. If exec succeeds, the kernel closes the pipe.
 # - No shell: a shell drops variables whose names it cannot spell.
 # - Python's SIGINT handler would report Ctrl-C as a failure. The default action ends the child.
@@ -123,9 +125,7 @@ class Trampoline:
         self.variables = variables
         self._python = sys.executable
         self._named: dict[str, Any] = {}
-        reading, writing = os.pipe()
-        self._report = open(reading, "rb", 0)  # noqa: SIM115 -- close() closes it, and it has no path
-        self.theirs = open(writing, "wb", 0)  # noqa: SIM115 -- close() closes it, and it has no path
+        self._report, self.theirs = pipe()
 
     def close(self) -> None:
         """Close both ends."""
