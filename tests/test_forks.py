@@ -14,9 +14,9 @@ from support import HELPERS
 pytestmark = needs_fork
 
 # The script's parts run in a process of their own: Python warns of a fork beside threads.
-PRELUDE = f"""
+PRELUDE = """
 import errno, os, signal, sys, threading, time, warnings
-sys.path.append({HELPERS!r})
+sys.path.append(sys.argv.pop())
 import noinherit
 from probe import held
 
@@ -35,7 +35,14 @@ def forked(function):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 def more_than(before):
-    return [number for number in held() if number not in before]
+    "Return what is held beside `before`, except pidfds: those are no one's way to wait."
+    return [number for number in held() if number not in before and not is_pidfd(number)]
+
+def is_pidfd(number):
+    try:
+        return "pidfd" in os.readlink(f"/proc/self/fd/{number}")
+    except OSError:
+        return False
 
 directory = os.open("/", os.O_RDONLY)
 waiting, go_on = threading.Event(), threading.Event()
@@ -51,10 +58,10 @@ def stop_at(event):
 """
 
 
-def python(script: str, *args: str) -> list[str]:
+def python(script: str) -> list[str]:
     """Run `script` after the prelude; return the words it printed."""
     done = subprocess.run(
-        [sys.executable, "-c", PRELUDE + script, *args],
+        [sys.executable, "-c", PRELUDE + script, HELPERS],
         stdout=subprocess.PIPE,
         text=True,
         timeout=60,

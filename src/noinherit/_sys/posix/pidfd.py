@@ -31,11 +31,14 @@ class Pidfd(Identity):
 
     def __init__(self, pid: int) -> None:
         super().__init__(pid)
-        self.number = os.pidfd_open(pid)
+        self._owned: list[int] = []
+        # One C call: no signal handler can raise an exception before it is recorded.
+        self._owned.extend(map(os.pidfd_open, [pid]))
+        (self.number,) = self._owned
 
     def __del__(self, close: object = os.close) -> None:
-        if self.number != -1:
-            close(self.number)  # type: ignore[operator]  # it is os.close, at exit as well
+        for number in getattr(self, "_owned", ()):
+            close(number)  # type: ignore[operator]  # it is os.close, at exit as well
 
     def pidfd(self) -> int:
         """Return a copy for the caller to close."""
