@@ -5,8 +5,8 @@ between, another thread, or a C library without ``O_CLOEXEC``, can open one more
 the child. So the list of numbers to close must not come from the parent. In order of preference:
 
 - `CloexecDefault`: ``POSIX_SPAWN_CLOEXEC_DEFAULT`` (macOS, posix_spawn(2)). The kernel treats every
-  descriptor as close-on-exec, except those that a file action names.
-- `FileActions`: ``posix_spawn_file_actions_addclosefrom_np`` (glibc 2.34, FreeBSD 13.1). libc
+  descriptor as close-on-exec, except those that a file action creates or names as inherited.
+- `FileActions`: ``posix_spawn_file_actions_addclosefrom_np`` (FreeBSD, glibc since 2.34). libc
   closes everything from a number up inside the child, where no other thread runs.
   https://man.freebsd.org/cgi/man.cgi?query=posix_spawn_file_actions_addclosefrom_np
 - `PopenEngine`: fork and exec in C by `subprocess`, which also closes inside the child. It is exact
