@@ -75,7 +75,8 @@ if WINE:
 
 # A busy machine is no defect; what hangs is ended by the time limit of each test.
 settings.register_profile("patient", deadline=None)
-settings.register_profile("thorough", deadline=None, max_examples=5000)
+MANY = int(os.environ.get("NOINHERIT_EXAMPLES", "5000"))
+settings.register_profile("thorough", deadline=None, max_examples=MANY)
 settings.load_profile("patient")
 
 

@@ -1,7 +1,7 @@
 """Every option with every table: a child seen from outside is what was asked for.
 
 The child is ``cat``: it changes nothing of itself, and its answer shows that it runs. This process
-then looks at it in /proc. ``--hypothesis-profile thorough`` tries 50 times as many requests.
+then looks at it in /proc. ``tox -e stress`` tries 50 times as many requests.
 """
 
 from __future__ import annotations

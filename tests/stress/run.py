@@ -25,10 +25,16 @@ EXAMPLES = 200 if WINE else 5_000
 
 
 def tests(times: float) -> list[str]:
-    """Run the faults and the bad input."""
+    """Run the faults, the bad input, and many requests with options of POSIX."""
     os.environ["NOINHERIT_EXAMPLES"] = str(max(int(EXAMPLES * times), 20))
-    seconds = str(int(300 + 300 * times))
-    arguments = ["-p", "no:cacheprovider", "--timeout", seconds, str(Path(__file__).parent)]
+    seconds = str(int(600 + 600 * times))
+    here = Path(__file__).parent
+    arguments = ["-p", "no:cacheprovider", "--timeout", seconds, str(here)]
+    arguments += [
+        "--hypothesis-profile",
+        "thorough",
+        str(here.parent / "posix/test_posix_options.py"),
+    ]
     # In a process of its own: pytest wants to see its plugins, noinherit's among them, imported.
     status = subprocess.call([sys.executable, "-m", "pytest", *arguments])
     return [f"pytest: exit status {status}"] if status else []
