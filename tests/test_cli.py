@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from capabilities import needs_fork
+from capabilities import needs_fork, needs_proc
 from noinherit import _sys, exceptions, run_with, set_noinherit
 from noinherit._cli import audit, demo, doctor
 from noinherit._cli.main import main
@@ -31,7 +31,7 @@ def test_demo() -> None:
     assert len(table) == (4 if "     3  the listener\n" in done.stdout else 3)
     assert done.stdout.count("  the listener") == 1
     assert "the port is free\n" in done.stdout
-    assert done.stdout.endswith("It held.\n")
+    assert done.stdout.endswith("OK: the guarantee holds.\n")
 
 
 @pytest.mark.noinherit_exempt("the first half of the demo is a leak")
@@ -44,14 +44,14 @@ def test_demo_tells_when_it_did_not_hold(
     given = demo.give()
     monkeypatch.setattr(demo, "give", lambda: given | lie)
     assert main(["demo"]) == 1
-    assert capsys.readouterr().out.endswith("IT DID NOT HOLD.\n")
+    assert capsys.readouterr().out.endswith("FAILED: the guarantee does not hold.\n")
 
 
 def test_doctor() -> None:
     done = command("doctor")
     assert (done.returncode, done.stderr) == (0, "")
     assert "strategy    " in done.stdout
-    assert done.stdout.endswith("the promise holds.\n")
+    assert done.stdout.endswith("OK: a child was given one descriptor and held exactly that one.\n")
 
 
 def test_doctor_for_programs() -> None:
@@ -69,7 +69,7 @@ def test_doctor_tells_when_it_does_not_hold(
     for arguments in (["doctor"], ["doctor", "--json"]):
         assert main(arguments) == 1
     printed = capsys.readouterr().out
-    assert "THE PROMISE DOES NOT HOLD" in printed
+    assert "\nFAILED: a child was given one descriptor and held something else.\n" in printed
     assert '"held": false' in printed
 
 
@@ -77,9 +77,8 @@ def test_errors_are_one_line() -> None:
     done = command("doctor", NOINHERIT_STRATEGY="magic")
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("noinherit: error: NOINHERIT_STRATEGY='magic': ")
+    assert last.startswith("noinherit doctor: error: NOINHERIT_STRATEGY='magic': ")
     assert "Traceback" not in done.stderr
-    assert command().returncode == 2
 
 
 def test_doctor_examines_by_a_real_child() -> None:
@@ -101,6 +100,67 @@ def test_nobody_reads(arguments: list[str]) -> None:
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+COMMANDS = [[], ["--help"], ["--version"], ["audit", "--help"], ["audit"], ["doctor"], ["demo"]]
+COMMANDS += [["audit", "--json"], ["doctor", "--json"]]
+
+
+def with_stream(number: int, how: str, arguments: list[str]) -> tuple[int, str]:
+    """Run the command with standard stream `number` closed or full; return status and stderr."""
+    start = f"import os, sys; full = {how == 'full'}\n"
+    start += (
+        f"os.dup2(os.open('/dev/full', os.O_WRONLY), {number}) if full else os.close({number})\n"
+    )
+    start += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    done = subprocess.run(
+        [sys.executable, "-ISc", start, "-m", "noinherit", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+@needs_fork
+@pytest.mark.parametrize("arguments", COMMANDS)
+@pytest.mark.parametrize(
+    ("how", "reason"), [("closed", "closed"), ("full", "No space left on device")]
+)
+def test_standard_output_cannot_be_written(arguments: list[str], how: str, reason: str) -> None:
+    if how == "full" and not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    status, told = with_stream(1, how, arguments)
+    assert status == 2
+    assert re.fullmatch(rf"noinherit( \w+)?: error: standard output: {reason}\n", told)
+
+
+@needs_fork
+@pytest.mark.parametrize("how", ["closed", "full"])
+@pytest.mark.parametrize(
+    "arguments", [["audit", str(2**30)], ["audit", "--nosuch"], ["trace", "x"]]
+)
+def test_standard_error_cannot_be_written(arguments: list[str], how: str) -> None:
+    if how == "full" and not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    assert with_stream(2, how, arguments) == (2, "")
+
+
+def test_help_and_version() -> None:
+    bare, asked = command(), command("--help")
+    assert (bare.returncode, bare.stdout, bare.stderr) == (0, asked.stdout, "")
+    assert "audit" in asked.stdout
+    done = command("--version")
+    assert re.fullmatch(r"noinherit \S.*, Python 3\.\S+\n", done.stdout)
+
+
+def test_a_misspelt_option() -> None:
+    done = command("audit", "--inhertable")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "noinherit audit: error: unrecognized arguments: --inhertable (did you mean --inheritable?)"
+    )
 
 
 def audit_command(*arguments: str, fds: Any = (), **env: str) -> subprocess.CompletedProcess[str]:
@@ -126,7 +186,7 @@ class TestAudit:
         assert heading.split() == ["number", "inheritable", "kind", "what"]
         row = r" *(?:7|0x[0-9a-f]+)  LEAKS +file +" + re.escape(str(path))
         assert len([each for each in rows if re.fullmatch(row, each)]) == 1
-        assert re.fullmatch(r"process \d+: \d+ open, 1 leaking", rows[-1])
+        assert re.fullmatch(r"process \d+( \(.+\))?: \d+ open, 1 leaking", rows[-1])
 
     def test_no_false_alarm(self) -> None:
         done = audit_command()
@@ -176,10 +236,47 @@ class TestAudit:
             raise exceptions.AuditUnsupportedError(pid, "darwin")
 
         monkeypatch.setattr(audit, "audit", refuse)
-        assert main(["audit", "5"]) == 2
+        assert main(["audit", "5000000"]) == 2
         assert capsys.readouterr().err == (
-            "noinherit audit: error: process 5: on darwin, a process can audit only itself\n"
+            "noinherit audit: error: process 5000000: on darwin, a process can audit only itself\n"
         )
+
+        done = command("audit", "--json", str(2**30))
+        assert (done.returncode, done.stderr) == (2, "")
+        facts = json.loads(done.stdout)
+        assert (facts["pid"], str(2**30) in facts["error"]) == (2**30, True)
+
+    @pytest.mark.skipif(not OTHERS, reason="other processes cannot be looked into here")
+    def test_several(self, make_file: Callable[[], int]) -> None:
+        make_file()
+        pids = [str(os.getpid()), str(2**30), str(os.getpid())]
+        done = command("audit", *pids)
+        assert done.returncode == 2
+        assert len(re.findall(r"^process \d+.*: \d+ open", done.stdout, re.MULTILINE)) == 1
+        assert done.stderr.startswith(f"noinherit audit: error: process {2**30}: ")
+        first, second = json.loads(command("audit", "--json", *pids).stdout)
+        assert (first["pid"], second["pid"]) == (os.getpid(), 2**30)
+
+    def test_colours(self, make_file: Callable[[], int]) -> None:
+        fds = {7: make_file()}
+        red = audit_command(fds=fds, FORCE_COLOR="1").stdout
+        assert re.findall(r"\x1b\[31m(.*)\x1b\[0m\n", red)
+        plain = audit_command(fds=fds, FORCE_COLOR="1", NO_COLOR="1").stdout
+        assert "\x1b" not in plain + audit_command(fds=fds).stdout
+        assert "LEAKS" in plain
+
+    @needs_proc
+    def test_by_name(self) -> None:
+        name = Path("/proc/self/stat").read_text().partition("(")[2].rpartition(")")[0]
+        done = command("audit", "--json", "--name", name, "--name", "no such name")
+        assert (done.returncode, done.stderr) == (
+            2,
+            "noinherit audit: error: no process is called no such name\n",
+        )
+        found = json.loads(done.stdout)
+        every = found if isinstance(found, list) else [found]
+        (own,) = (each for each in every if each["pid"] == os.getpid())
+        assert own["name"] == name
 
     def test_what_is_no_number(self) -> None:
         done = command("audit", "nginx")
@@ -237,6 +334,69 @@ class TestTrace:
         ]
         assert others[3:] == ["noinherit: 2 leaks (1 distinct)"]
 
+    def test_one_leak_is_not_two(self, tmp_path: Path) -> None:
+        script = tmp_path / "leaky.py"
+        script.write_text(LEAKY.replace("range(2)", "range(1)"))
+        done = command("trace", str(script), "0")
+        assert done.stderr.splitlines()[-1] == "noinherit: 1 leak (1 distinct)"
+
+    def test_for_programs(self, tmp_path: Path) -> None:
+        script = tmp_path / "leaky.py"
+        script.write_text(LEAKY)
+        done = command("trace", "--json", str(script), "0")
+        (leak,) = map(json.loads, done.stderr.splitlines())
+        assert (leak["origin"], leak["how"]) == ([str(script), 4, "<module>"], "os.system")
+        assert leak["started"] == [str(script), 6, "<module>"]
+
+    def test_a_module_that_is_missing(self) -> None:
+        for module in ("nosuch", "nosuch.module", ".x"):
+            done = command("trace", "-m", module)
+            assert (done.returncode, done.stderr) == (
+                2,
+                f"noinherit trace: error: no module named {module}\n",
+            )
+
+    @pytest.mark.parametrize("clean", [True, False])
+    def test_what_this_command_inherited_is_no_leak_of_the_program(
+        self, clean: bool, tmp_path: Path
+    ) -> None:
+        script = tmp_path / "program.py"
+        script.write_text("import os, sys\nos.system('exit')\n" if clean else LEAKY)
+        with script.open() as file:
+            done = run_with(
+                [sys.executable, "-m", "noinherit", "trace", str(script), "0"],
+                fds={9: file},
+                capture_output=True,
+                text=True,
+            )
+        assert done.returncode == (0 if clean else 1)
+        *leaks, summary = done.stderr.splitlines()
+        assert re.fullmatch(
+            r"noinherit: 1 inheritable descriptor was open before noinherit trace began: "
+            r"\d+ \(file .*\)\. The program that started it leaked it\. "
+            r"To close it, use: noinherit run -- noinherit trace \.\.\.",
+            summary,
+        )
+        assert bool(leaks) is not clean
+        assert "before tracing began" not in done.stderr
+
+    def test_names_do_nothing_to_a_terminal(self, tmp_path: Path) -> None:
+        path = tmp_path / "\x1b[2J\nnoinherit: leak of 5"
+        try:
+            path.touch()
+        except OSError:
+            pytest.skip("needs files with such names")
+        script = tmp_path / "leaky.py"
+        script.write_text(
+            "import os, sys\n"
+            "os.set_inheritable(os.open(sys.argv[1], os.O_RDONLY), True)\n"
+            "os.system(': \\x1b\\n')\n"
+        )
+        done = command("trace", str(script), str(path))
+        assert "\x1b" not in done.stderr
+        assert done.stderr.count("\nnoinherit: leak of") == 0
+        assert "\\x1b[2J\\nnoinherit: leak of 5" in done.stderr
+
     def test_goes_on_with_the_threads_of_a_program(self, tmp_path: Path) -> None:
         script = tmp_path / "threads.py"
         script.write_text(
@@ -265,7 +425,10 @@ class TestTrace:
 
     def test_no_such_program(self) -> None:
         done = command("trace", "nosuch.py")
-        assert (done.returncode, done.stderr) == (2, "noinherit: nosuch.py: no such file\n")
+        assert (done.returncode, done.stderr) == (
+            2,
+            "noinherit trace: error: nosuch.py: no such file\n",
+        )
 
     @needs_fork  # elsewhere, exec is a start like another
     def test_a_program_that_becomes_another(self, tmp_path: Path) -> None:

@@ -90,13 +90,26 @@ def test_tells_the_line(pytester: pytest.Pytester) -> None:
     assert not said, "nothing else is found fault with"
 
 
-def test_what_our_own_parent_gave_us(pytester: pytest.Pytester, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["warn", "error"])
+def test_what_pytest_itself_inherited_is_held_against_no_test(
+    pytester: pytest.Pytester, tmp_path: Path, mode: str
+) -> None:
     tests = "def test_it():\n    subprocess.run(NOTHING, close_fds=False)\n"
     with (tmp_path / "given").open("w") as given:
-        status, output = run(pytester, tests, "--noinherit=error", fds={3: given})
+        status, output = run(pytester, 2 * tests, f"--noinherit={mode}", fds={3: given})
+    assert (status, sections(output)) == (0, {})
+    assert "warning" not in output
+    reports = re.findall(r"^(\d+) inheritable descriptor.*$", output, re.MULTILINE)
+    assert reports == ["1"], "once, in the summary"
+    assert "To close it, use: noinherit run -- pytest ..." in output
+
+
+def test_a_leak_beside_what_pytest_inherited(pytester: pytest.Pytester, tmp_path: Path) -> None:
+    with (tmp_path / "given").open("w") as given:
+        status, output = run(pytester, LEAKY, "--noinherit=error", fds={3: given})
     assert status == 1
-    (text,) = sections(output).values()
-    assert re.findall("made inheritable: (.*)", text) == ["before tracing began"]
+    text = sections(output)["test_leaks"]
+    assert len(re.findall("made inheritable: ", text)) == 1
 
 
 CLEAN = """

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from . import _sys
 from ._descriptor import Descriptor
+from ._printable import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ class Place:
         self.function = function
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}, in {self.function}" if self.file else self.function
+        if not self.file:
+            return self.function
+        return f"{printable(self.file)}:{self.line}, in {printable(self.function)}"
 
     def __repr__(self) -> str:
         return f"<Place {self}>"
@@ -82,7 +85,7 @@ class Leak:
         return (
             f"{shown(self.descriptor, self.origin)}\n"
             f"  reached a child of {self.how}: {self.started}"
-            + (f"\n  running {self.command}" if self.command else "")
+            + (f"\n  running {printable(self.command)}" if self.command else "")
         )
 
     def __repr__(self) -> str:
@@ -91,8 +94,24 @@ class Leak:
 
 def shown(descriptor: Descriptor, origin: Place) -> str:
     """Return a description of a descriptor and its origin, for people."""
+    return f"{_named(descriptor)}\n  made inheritable: {origin}"
+
+
+def _named(descriptor: Descriptor) -> str:
     description = f"{descriptor.kind} {descriptor.name}".strip()
-    return f"{descriptor.number} ({description})\n  made inheritable: {origin}"
+    return f"{descriptor.number} ({printable(description)})"
+
+
+def inherited_text(found: Iterable[tuple[Descriptor, Place]], command: str) -> str:
+    """Return a report of what was inheritable before tracing began, and how to close it."""
+    names = [_named(descriptor) for descriptor, _ in found]
+    one = len(names) == 1
+    return (
+        f"{len(names)} inheritable descriptor{'' if one else 's'} {'was' if one else 'were'} open "
+        f"before {command} began: {', '.join(names)}. The program that started it leaked "
+        f"{'it' if one else 'them'}. To close {'it' if one else 'them'}, use: "
+        f"noinherit run -- {command} ..."
+    )
 
 
 # _switch_on registers it with os.fork: a child must not inherit it locked by another thread.

@@ -13,11 +13,12 @@ import pytest
 
 from ._probe_child import ProbedChild
 from ._probe_child import probe_child as _probe_child
-from ._trace import described, exposed, shown, trace
+from ._trace import BEFORE, described, exposed, inherited_text, shown, trace
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Hashable, Iterable
 
+    from ._descriptor import Descriptor
     from ._trace import Place
 
 __all__ = ["NoinheritWarning", "ProbedChild", "probe_child"]
@@ -54,10 +55,18 @@ class _Watch:
         self._mode = mode
         self._tracing = trace()
         self._before: dict[tuple[int, Hashable], Place] = {}
+        self._inherited: list[tuple[Descriptor, Place]] = []
 
     # Starts before the collection, because modules may open descriptors when they are imported.
     def pytest_sessionstart(self) -> None:
         self._tracing.__enter__()
+        # pytest's own parent leaked these, so no test is to blame.
+        self._inherited = described(exposed())
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._inherited:
+            terminalreporter.section("noinherit")
+            terminalreporter.line(inherited_text(self._inherited, "pytest"))
 
     def pytest_sessionfinish(self) -> None:
         self._tracing.__exit__()
@@ -93,7 +102,8 @@ class _Watch:
         return result
 
     def _leaked(self, item: pytest.Item) -> str:
-        leaks = dict.fromkeys(map(str, self._tracing.leaks))
+        new = [leak for leak in self._tracing.leaks if leak.origin is not BEFORE]
+        leaks = dict.fromkeys(map(str, new))
         self._tracing.leaks.clear()
         if not leaks or _is_exempt(item):
             return ""

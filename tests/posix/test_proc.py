@@ -310,6 +310,23 @@ def test_without_proc() -> None:
     )
 
 
+def test_a_zombie_and_a_kernel_thread() -> None:
+    zombie = subprocess.Popen([sys.executable, "-ISc", ""])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    done = command("audit", str(zombie.pid))
+    zombie.wait()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(
+        rf"process {zombie.pid} \(.+\): a zombie: it has ended and holds nothing, "
+        r"but its parent has not waited for it\n",
+        done.stdout,
+    )
+    if Path("/proc/2/comm").exists() and Path("/proc/2/comm").read_text() == "kthreadd\n":
+        assert command("audit", "2").stdout == (
+            "process 2 (kthreadd): a kernel thread: it has no descriptors\n"
+        )
+
+
 def test_looks_into_the_network_of_the_process() -> None:
     unshare = ["unshare", "--net"]
     if (

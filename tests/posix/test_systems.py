@@ -33,6 +33,8 @@ class flock(ctypes.Structure):
 def wait_for_exit(pid, timeout): return None
 def name_of(number): return ""
 def kind_and_identity(number): return "file", "1:2"
+def process(pid): return "", ""
+def named(name): return []
 def audit_other(pid): return []
 def exit_event(pid): return None
 def set_noinherit_range(first, last): return False
@@ -74,7 +76,7 @@ uses = [
 for use in uses:
     try: use()
     except noinherit.exceptions.UnsupportedPlatformError as error: print(error)
-main(["doctor"])
+sys.exit(main(["doctor"]))
 """
 
 
@@ -91,5 +93,5 @@ def test_an_unknown_system_is_refused_by_its_name(name: str) -> None:
     )
     message = f"noinherit does not support this operating system: {name!r}"
     assert done.stdout.splitlines() == [message] * 7
-    assert done.stderr.splitlines()[-1] == f"noinherit: error: {message}"
+    assert done.stderr.splitlines()[-1] == f"noinherit doctor: error: {message}"
     assert done.returncode == 2

@@ -8,45 +8,82 @@ import sys
 
 from .. import _sys
 from .._audit import audit
+from .._printable import printable
 from ..exceptions import AuditUnsupportedError
+from .output import FAILED, fail, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from .._descriptor import Descriptor
 
 EPILOG = """\
-Without PID, it is this command itself that is looked at: what the shell or the program that
-started it has passed on without being asked to.
+Without PID, the command looks at itself: at what the shell or the program that started it has
+passed on without being asked.
 
-The exit status is 1 if something LEAKS, that is, if it is inheritable and not a standard stream:
-any child may get it unasked. It is 0 if nothing does, and 2 if the process cannot be looked into.
+The exit status is 1 if a descriptor LEAKS, which means that it is inheritable and no standard
+stream: any child may receive it unlisted. It is 0 if none does, and 2 if a process cannot be
+audited or standard output cannot be written.
 """
-_UNREADABLE = 2
 _HEADINGS = ("number", "inheritable", "kind", "what")
+_STATES = {
+    "zombie": "a zombie: it has ended and holds nothing, but its parent has not waited for it",
+    "kernel thread": "a kernel thread: it has no descriptors",
+}
 
 
-def main(pid: int | None, only_inheritable: bool, as_json: bool) -> int:
-    """Print what `pid` holds; return the exit status."""
+def main(options: Any) -> int:
+    """Print what the processes hold; return the exit status."""
+    status = 0
+    pids = list(options.pids)
+    for name in options.names:
+        found = _sys.audit.named(name)
+        pids += found
+        if not found:
+            status = fail("audit", f"no process is called {name}")
+    if not (options.pids or options.names):
+        pids = [os.getpid()]
+    every = [_examine(pid) for pid in dict.fromkeys(pids)]
+    if options.json and every:
+        plain = [_plain(each, options.inheritable) for each in every]
+        for line in json.dumps(plain if len(plain) > 1 else plain[0], indent=2).splitlines():
+            say(line)
+    for facts in every:
+        if "error" in facts:
+            status = FAILED if options.json else fail("audit", facts["error"])
+        elif not options.json:
+            if facts is not every[0]:
+                say()
+            _print(facts, options.inheritable)
+    return max(status, 1 if any(facts.get("leaks") for facts in every) else 0)
+
+
+def _examine(pid: int) -> dict[str, Any]:
+    """Return the facts of a process; ``error`` if it cannot be audited."""
+    name, state = _sys.audit.process(pid)
+    held: list[Descriptor] = []
     try:
-        held = audit(pid)
-    except (OSError, AuditUnsupportedError) as error:
-        reason = f"process {pid}: {error.strerror}" if isinstance(error, OSError) else error
-        print(f"noinherit audit: error: {reason}", file=sys.stderr)
-        return _UNREADABLE
+        if not state:
+            held = audit(pid)
+    except AuditUnsupportedError as error:
+        return {"pid": pid, "error": str(error)}
+    except OSError as error:
+        return {"pid": pid, "error": f"process {pid}: {error.strerror}"}
     leaks = sum(descriptor.leaks for descriptor in held)
-    listed = [each for each in held if each.inheritable or not only_inheritable]
-    pid = os.getpid() if pid is None else pid
-    if as_json:
-        facts = {"pid": pid, "leaks": leaks, "descriptors": [_facts(each) for each in listed]}
-        print(json.dumps(facts, indent=2))
-    else:
-        for line in _table(listed):
-            print(line)
-        print(f"\nprocess {pid}: {len(held)} open, {leaks} leaking")
-    return 1 if leaks else 0
+    return {"pid": pid, "name": name, "state": state, "leaks": leaks, "descriptors": held}
+
+
+def _plain(facts: dict[str, Any], only_inheritable: bool) -> dict[str, Any]:
+    if "descriptors" not in facts:
+        return facts
+    listed = _listed(facts, only_inheritable)
+    return {**facts, "descriptors": [_facts(each) for each in listed]}
+
+
+def _listed(facts: dict[str, Any], only_inheritable: bool) -> list[Descriptor]:
+    return [each for each in facts["descriptors"] if each.inheritable or not only_inheritable]
 
 
 def _facts(descriptor: Descriptor) -> dict[str, Any]:
@@ -56,22 +93,28 @@ def _facts(descriptor: Descriptor) -> dict[str, Any]:
     return {**facts, "leaks": descriptor.leaks}
 
 
-def _table(listed: Iterable[Descriptor]) -> Iterable[str]:
-    rows = [_HEADINGS, *map(_row, listed)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for number, *words in rows:
+def _print(facts: dict[str, Any], only_inheritable: bool) -> None:
+    process = f"process {facts['pid']}" + (f" ({facts['name']})" if facts["name"] else "")
+    if facts["state"]:
+        say(f"{process}: {_STATES[facts['state']]}")
+        return
+    for line, leaks in _table(_listed(facts, only_inheritable)):
+        say(line, alarming=leaks)
+    say()
+    say(f"{process}: {len(facts['descriptors'])} open, {facts['leaks']} leaking")
+
+
+def _table(listed: Iterable[Descriptor]) -> Iterator[tuple[str, bool]]:
+    """Yield each line, and whether it is of a descriptor that leaks."""
+    rows = [(_HEADINGS, False), *((_row(each), each.leaks) for each in listed)]
+    widths = [max(map(len, column)) for column in zip(*(row for row, _ in rows), strict=True)]
+    for (number, *words), leaks in rows:
         cells = [word.ljust(width) for word, width in zip(words, widths[1:], strict=True)]
-        yield "  ".join([number.rjust(widths[0]), *cells]).rstrip()
+        yield "  ".join([number.rjust(widths[0]), *cells]).rstrip(), leaks
 
 
 def _row(descriptor: Descriptor) -> tuple[str, str, str, str]:
     flag = "LEAKS" if descriptor.leaks else "standard" if descriptor.inheritable else "no"
     number = _sys.backend.NUMBER_FORMAT.format(descriptor.number)
-    return number, flag, descriptor.kind, _printable(descriptor.name)
-
-
-def _printable(name: str) -> str:
-    """Return `name` without what a terminal would obey, and what it cannot show."""
-    name = name if name.isprintable() else repr(name)[1:-1]
-    encoding = sys.stdout.encoding
-    return name.encode(encoding, "backslashreplace").decode(encoding)
+    encoding = sys.stdout.encoding if sys.stdout is not None else None
+    return number, flag, descriptor.kind, printable(descriptor.name, encoding)

@@ -11,12 +11,13 @@ import sys
 
 from .._flags import set_noinherit
 from .._process import spawn_with
+from .output import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# Answers one request through the listener that it was handed, and ends.
+# Answers one request through the listener that it received, and ends.
 _WORKER = """
 import http.server, json, os, socket, sys
 from noinherit import exceptions, inherited
@@ -74,10 +75,10 @@ def _listener() -> tuple[socket.socket, int]:
 
 
 def leak() -> dict[str, Any]:
-    """Start a bystander the ordinary way while a listener is inheritable, and close it."""
+    """Start a bystander with `subprocess` while a listener is inheritable; close the listener."""
     listener, port = _listener()
     with listener:
-        # As any C library leaves it that does not know close-on-exec, or Python before 3.4.
+        # As a C library leaves it that does not use close-on-exec, or Python before 3.4.
         set_noinherit(listener, noinherit=False)
         bystander = subprocess.Popen(
             [sys.executable, "-c", _BYSTANDER],
@@ -91,7 +92,7 @@ def leak() -> dict[str, Any]:
 
 
 def give() -> dict[str, Any]:
-    """Hand a listener to one child, with the same bystander and a stray around."""
+    """Hand a listener to one child, while a bystander runs and a stray is open."""
     listener, port = _listener()
     with contextlib.ExitStack() as stack:
         stack.enter_context(listener)
@@ -132,31 +133,31 @@ def give() -> dict[str, Any]:
 
 
 def main() -> int:
-    """Run both, tell what happened, and return 0 if it was what noinherit promises."""
-    print("1. A listener leaks (subprocess.Popen, close_fds=False)")
+    """Run both, report what happened, and return 0 if it is what noinherit guarantees."""
+    say("1. A listener leaks (subprocess.Popen, close_fds=False)")
     leaked = leak()
-    print(f"   we listened on port {leaked['port']} and started a bystander that has no use for it")
-    print(f"   we closed the listener; the bystander, pid {leaked['bystander']}, runs on")
-    print(f"   the port is {'free' if leaked['free'] else 'STILL TAKEN: address already in use'}")
-    print()
-    print("2. A listener is given (noinherit.spawn_with, fds={'http': listener})")
+    say(f"   we listened on port {leaked['port']} and started a bystander that does not need it")
+    say(f"   we closed the listener; the bystander, pid {leaked['bystander']}, keeps running")
+    say(f"   the port is {'free' if leaked['free'] else 'STILL TAKEN: address already in use'}")
+    say()
+    say("2. A listener is given (noinherit.spawn_with, fds={'http': listener})")
     given = give()
     right = given["answered by"] == given["worker"]
-    print(f"   we listened on port {given['port']}, gave that to a worker, and closed it here")
+    say(f"   we listened on port {given['port']}, gave it to a worker, and closed it here")
     who = "the worker" if right else "NOT THE WORKER"
-    print(f"   GET / was answered by pid {given['answered by']}, {who}")
-    print("   the worker held")
+    say(f"   GET / was answered by pid {given['answered by']}, {who}")
+    say("   the worker held")
     roles = {0: "stdin", 1: "stdout", 2: "stderr", given["listener"]: "the listener"}
     for number in given["held"]:
-        print(f"     {number}  {roles.get(number, 'A STRAY')}")
+        say(f"     {number}  {roles.get(number, 'A STRAY')}")
     if given["listener"] is None:
-        print("     -  the listener: sockets have no number on Windows")
+        say("     -  the listener: sockets have no number on Windows")
     if given["stray"]:
-        print("     -  A STRAY")
-    print("   a bystander ran all the while, and a stray inheritable socket was open here")
-    print(f"   the worker has ended; the port is {'free' if given['free'] else 'STILL TAKEN'}")
+        say("     -  A STRAY")
+    say("   during all this a bystander ran, and a stray inheritable socket was open here")
+    say(f"   the worker has ended; the port is {'free' if given['free'] else 'STILL TAKEN'}")
     exact = set(given["held"]) <= roles.keys() and not given["stray"]
     held = right and exact and given["free"] and not leaked["free"]
-    print()
-    print("It held." if held else "IT DID NOT HOLD.")
+    say()
+    say("OK: the guarantee holds." if held else "FAILED: the guarantee does not hold.")
     return 0 if held else 1

@@ -1,4 +1,4 @@
-"""``noinherit doctor``: what this system can do, and whether the promise holds on it."""
+"""``noinherit doctor``: the capabilities of this system, and whether the guarantee holds on it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import tempfile
 
 from .. import _sys
 from .._run_with import run_with
+from .output import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# Looks for itself, with nothing of noinherit's.
+# Lists its descriptors without any code of noinherit.
 _LIST = """
 import os
 for number in range({limit}):
@@ -62,7 +63,7 @@ def libc() -> str:
 
 
 def _held() -> bool:
-    """Return whether a child with strays around it holds exactly what it was given."""
+    """Return whether a child holds exactly what it was given, although a stray is open here."""
     with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as stray:
         os.set_inheritable(stray.fileno(), True)
         output = run_with(
@@ -79,22 +80,24 @@ def _held() -> bool:
 
 
 def main(as_json: bool) -> int:
-    """Print the facts; return 0 if the promise held."""
+    """Print the facts; return 0 if the guarantee holds."""
     facts = examine()
     if as_json:
-        print(json.dumps(facts, indent=2))
+        for line in json.dumps(facts, indent=2).splitlines():
+            say(line)
         return 0 if facts["held"] else 1
-    print(f"platform    {facts['platform']}")
-    print(f"python      {facts['python']}")
-    print(f"libc        {facts['libc']}")
-    print(f"strategy    {facts['strategy']} (available: {', '.join(facts['strategies'])})")
+    say(f"platform    {facts['platform']}")
+    say(f"python      {facts['python']}")
+    say(f"libc        {facts['libc']}")
+    say(f"strategy    {facts['strategy']} (available: {', '.join(facts['strategies'])})")
     for name, reason in facts["refused"].items():
-        print(f"refused     {name}: {reason}; noinherit starts children by another strategy")
-    print(f"guarantee   {facts['guarantee']}")
+        say(f"refused     {name}: {reason}; noinherit starts children by another strategy")
+    say(f"guarantee   {facts['guarantee']}")
     for name, present in facts["features"].items():
-        print(f"{'yes' if present else 'no':<11} {name}")
+        say(f"{'yes' if present else 'no':<11} {name}")
+    say()
     if facts["held"]:
-        print("\nA child was given one descriptor and held exactly that one: the promise holds.")
+        say("OK: a child was given one descriptor and held exactly that one.")
         return 0
-    print("\nA child was given one descriptor and held something else: THE PROMISE DOES NOT HOLD.")
+    say("FAILED: a child was given one descriptor and held something else.")
     return 1

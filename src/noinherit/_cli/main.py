@@ -3,51 +3,104 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
-import os
+import importlib.metadata
+import platform
 import sys
 
+from .._printable import printable
 from ..exceptions import NoinheritError
-from . import audit, run
+from . import audit, output, run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any, NoReturn, TypeAlias
 
-_UNREAD = 128 + 13  # as a shell tells of who has ended by SIGPIPE
+_UNREAD = 128 + 13  # as a shell reports a program that SIGPIPE has ended
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages are printed by `output`, and that suggests options."""
+
+    def print_help(self, file: object = None) -> None:
+        for line in self.format_help().splitlines():
+            output.say(line)
+        output.flush()
+
+    def error(self, message: str) -> NoReturn:
+        output.tell(self.format_usage())
+        output.tell(f"{self.prog}: error: {printable(message)}")
+        raise SystemExit(output.FAILED)
+
+    # A command's own parser refuses what it does not know; argparse would leave that to the first.
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            options = [each for each in self._option_string_actions if each.startswith("--")]
+            close = difflib.get_close_matches(unknown[0].partition("=")[0], options, 1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return known, unknown
+
+
+if TYPE_CHECKING:
+    Commands: TypeAlias = argparse._SubParsersAction[_Parser]  # noqa: SLF001 -- it has no other name
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
         prog="noinherit",
-        description="Children that hold exactly the descriptors you gave them.",
+        description="Starts children that hold exactly the descriptors you give them, and finds "
+        "descriptors that leak.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser(
         "demo",
-        help="see a listener leak, and the same listener given to one child",
-        description="Starts real children around a real listener on the loopback interface: what "
-        "a leaked one does, and what spawn_with does. Exit status 0 if it held.",
+        help="show a listener that leaks, and the same listener given to one child",
+        description="Starts real children around a real listener on the loopback interface: first "
+        "a listener that leaks, then one that spawn_with gives to one child. The exit status is 0 "
+        "if the guarantee holds.",
     )
     doctor = commands.add_parser(
         "doctor",
-        help="what this system can do, and whether the promise holds on it",
-        description="Tells platform, libc, features, the strategy in use and what it guarantees, "
-        "and starts one child to see. Exit status 0 if it held.",
+        help="show the capabilities of this system, and whether the guarantee holds",
+        description="Shows platform, C library, features, the strategy in use and its guarantee, "
+        "and starts one child to check that. The exit status is 0 if the guarantee holds.",
     )
-    doctor.add_argument("--json", action="store_true", help="for programs instead of people")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    _add_audit(commands)
+    _add_run(commands)
+    _add_trace(commands)
+    return parser
+
+
+def _add_audit(commands: Commands) -> None:
     auditor = commands.add_parser(
         "audit",
-        help="what a process holds open, and what of it leaks into its children",
-        description="Lists what a process holds open, and whether children inherit it.",
+        help="list what a process holds open, and what its children would inherit",
+        description="Lists the open descriptors of processes, and whether children inherit them.",
         epilog=audit.EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    auditor.add_argument("pid", type=int, nargs="?", metavar="PID", help="process id")
+    auditor.add_argument("pids", type=int, nargs="*", metavar="PID", help="process ids")
+    auditor.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        dest="names",
+        metavar="NAME",
+        help="also every process with this name (Linux)",
+    )
     auditor.add_argument(
         "--inheritable", action="store_true", help="list only inheritable descriptors"
     )
-    auditor.add_argument("--json", action="store_true", help="for programs instead of people")
+    auditor.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_run(commands: Commands) -> None:
     runner = commands.add_parser(
         "run",
         help="open files and ports, and start a command that holds exactly those",
@@ -73,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         type=run.listen_argument,
         metavar="[NAME=]HOST:PORT",
         help="listen there, by TCP. IPv6 is [::1]:8000; no HOST is every IPv4 address; port 0 is "
-        "a free one, which is told on standard error",
+        "a free one, which is reported on standard error",
     )
     runner.add_argument(
         "--env",
@@ -87,47 +140,54 @@ def _parser() -> argparse.ArgumentParser:
         "command_line", nargs=argparse.REMAINDER, metavar="COMMAND", help="and its arguments"
     )
     runner.set_defaults(refuse=runner.error)
+
+
+def _add_trace(commands: Commands) -> None:
     tracer = commands.add_parser(
         "trace",
-        help="run a Python program and see what leaks into its children, and from which line",
-        description="Runs a program as python does, and tells on standard error which inheritable "
-        "descriptors its children are given although nobody listed them. The exit status is the "
-        "program's; 1 if that would be 0 but something leaked.",
+        help="run a Python program and report what leaks into its children, with the line of code",
+        description="Runs a program as python does, and reports on standard error the inheritable "
+        "descriptors that its children receive unlisted. The exit status is the program's; it is 1 "
+        "if that would be 0 and a descriptor leaked. What this command itself inherited is "
+        "reported once and is no leak of the program.",
     )
     tracer.add_argument("-m", dest="module", action="store_true", help="PROGRAM is a module's name")
+    tracer.add_argument(
+        "--json", action="store_true", help="report each leak as one line of JSON instead"
+    )
     tracer.add_argument("program", metavar="PROGRAM", help="a script, or with -m a module")
     tracer.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments")
-    return parser
+
+
+def _version() -> str:
+    try:
+        version = importlib.metadata.version("noinherit")
+    except importlib.metadata.PackageNotFoundError:  # it is on the path, but not installed
+        version = "(not installed)"
+    return f"noinherit {version}, Python {platform.python_version()}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` and return its exit status."""
-    parser = _parser()
-    options = parser.parse_args(argv)
+    command = ""
     try:
-        if options.command == "run":
+        parser = _parser()
+        options = parser.parse_args(argv)
+        command = options.command or ""
+        if command == "run":
             return run.main(options)
-        if options.command == "trace":
+        if command == "trace":
             from . import trace  # noqa: PLC0415 -- only one command is run
 
-            return trace.main(options.program, options.arguments, module=options.module)
-        return _printed(options)
+            return trace.main(options)
+        status = _print(parser, options)
+        output.flush()
+    except output.UnwrittenError as unwritten:
+        output.discard(sys.stdout)
+        unread = unwritten.error is not None and _is_unread(unwritten.error)
+        return _UNREAD if unread else output.fail(command, str(unwritten))
     except NoinheritError as error:
-        parser.error(str(error))
-
-
-def _printed(options: argparse.Namespace) -> int:
-    """Run a command that prints; the status is `_UNREAD` if nobody reads all of it."""
-    try:
-        status = _print(options)
-        print(end="", flush=True)
-    except OSError as error:
-        if not _is_unread(error):
-            raise
-        # Else the interpreter tries once more as it ends, and complains.
-        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 -- no path
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        return _UNREAD
+        return output.fail(command, str(error))
     return status
 
 
@@ -137,13 +197,21 @@ def _is_unread(error: OSError) -> bool:
     return from_runtime or isinstance(error, BrokenPipeError)
 
 
-def _print(options: argparse.Namespace) -> int:
+def _print(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    """Run a command that prints; return its exit status."""
+    if options.version:
+        output.say(_version())
+        return 0
+    if options.command is None:
+        parser.print_help()
+        return 0
+    output.require_output()
+    if options.command == "audit":
+        return audit.main(options)
     if options.command == "demo":
         from . import demo  # noqa: PLC0415 -- only one command is run
 
         return demo.main()
-    if options.command == "audit":
-        return audit.main(options.pid, options.inheritable, options.json)
-    from . import doctor  # noqa: PLC0415 -- likewise
+    from . import doctor  # noqa: PLC0415 -- only one command is run
 
     return doctor.main(options.json)

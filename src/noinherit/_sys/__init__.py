@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     # mypy checks each platform's package against the Protocols in api.
     if sys.platform == "win32":
+        from .windows import audit as _audit
         from .windows import backend as _backend
         from .windows import ends as _ends
         from .windows import lifetime as _lifetime
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         from .windows import signals as _signals
         from .windows import watch as _watch
     else:
+        from .posix import audit as _audit
         from .posix import backend as _backend
         from .posix import ends as _ends
         from .posix import lifetime as _lifetime
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
         from .posix import signals as _signals
         from .posix import watch as _watch
 
+    audit: api.Audit = _audit
     backend: api.Backend = _backend
     ends: api.Ends = _ends
     lifetime: api.Lifetime = _lifetime
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    if name not in ("backend", "ends", "lifetime", "loops", "signals", "watch"):
+    if name not in ("audit", "backend", "ends", "lifetime", "loops", "signals", "watch"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if sys.platform == "win32":
         wing = "windows"

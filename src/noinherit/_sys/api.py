@@ -314,6 +314,18 @@ if TYPE_CHECKING:
             None on Windows.
             """
 
+    class Audit(Protocol):
+        """How a platform looks at processes; a module of each platform package."""
+
+        def process(self, pid: int) -> tuple[str, str]:
+            """Return the name of a process, and ``"zombie"``, ``"kernel thread"`` or ``""``.
+
+            Each is empty if the platform does not report it.
+            """
+
+        def named(self, name: str) -> list[int]:
+            """Return the ids of the processes called `name`; empty if that is not known here."""
+
     class Event(Protocol):
         """Owner of a descriptor."""
 
@@ -352,6 +364,12 @@ if TYPE_CHECKING:
 
         def kind_and_identity(self, number: int) -> tuple[str, str]:
             """Return the kind and the identity of a descriptor of this process, for `audit`."""
+
+        def process(self, pid: int) -> tuple[str, str]:
+            """See `Audit.process`."""
+
+        def named(self, name: str) -> list[int]:
+            """See `Audit.named`."""
 
         def audit_other(self, pid: int) -> list[Descriptor]:
             """Return the open descriptors of another process."""

@@ -33,6 +33,16 @@ def audit(pid: int | None, only: Collection[int] | None = None) -> list[Descript
     return found
 
 
+def process(pid: int) -> tuple[str, str]:
+    """Return name and state of a process."""
+    return system.process(pid)
+
+
+def named(name: str) -> list[int]:
+    """Return the ids of the processes called `name`."""
+    return system.named(name)
+
+
 def _look(number: int) -> Descriptor:
     inheritable = os.get_inheritable(number)  # raises if it is closed
     try:

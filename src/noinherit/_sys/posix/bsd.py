@@ -87,6 +87,16 @@ def kind_and_identity(number: int) -> tuple[str, str]:
     return _identity.kind_and_identity(number)
 
 
+def process(pid: int) -> tuple[str, str]:
+    """Return nothing: only this process can be audited here."""
+    return "", ""
+
+
+def named(name: str) -> list[int]:
+    """Return nothing, as `process`."""
+    return []
+
+
 def audit_other(pid: int) -> list[Descriptor]:
     """Raise: only this process can be audited here."""
     raise AuditUnsupportedError(pid, sys.platform)

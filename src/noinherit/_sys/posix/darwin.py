@@ -15,6 +15,8 @@ from .bsd import (
     flock,
     identify,
     kind_and_identity,
+    named,
+    process,
     set_noinherit_range,
     wait_for_exit,
 )
@@ -32,6 +34,8 @@ __all__ = [
     "identify",
     "kind_and_identity",
     "name_of",
+    "named",
+    "process",
     "set_noinherit_range",
     "wait_for_exit",
 ]

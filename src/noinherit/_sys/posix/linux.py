@@ -31,6 +31,8 @@ __all__ = [
     "identify",
     "kind_and_identity",
     "name_of",
+    "named",
+    "process",
     "set_noinherit_range",
     "wait_for_exit",
 ]
@@ -82,6 +84,20 @@ def kind_and_identity(number: int) -> tuple[str, str]:
     from . import linux_stat  # noqa: PLC0415 -- as below
 
     return linux_stat.look(number)
+
+
+def process(pid: int) -> tuple[str, str]:
+    """Return name and state of a process, as /proc reports them."""
+    from . import linux_proc  # noqa: PLC0415 -- as below
+
+    return linux_proc.process(pid)
+
+
+def named(name: str) -> list[int]:
+    """Return the ids of the processes called `name`."""
+    from . import linux_proc  # noqa: PLC0415 -- as below
+
+    return linux_proc.named(name)
 
 
 def audit_other(pid: int) -> list[Descriptor]:

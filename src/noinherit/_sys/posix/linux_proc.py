@@ -44,6 +44,7 @@ _NLM_F_REQUEST = 1
 _UDIAG_SHOW_NAME = 1
 _UNIX_DIAG_NAME = 0
 _ANY = 2**32 - 1
+_PF_KTHREAD = 0x00200000  # include/linux/sched.h
 
 
 def audit(pid: int) -> list[Descriptor]:
@@ -57,6 +58,28 @@ def audit(pid: int) -> list[Descriptor]:
     return found
 
 
+def process(pid: int) -> tuple[str, str]:
+    """Return name and state of a process (:manpage:`proc_pid_stat(5)`)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except OSError:
+        return "", ""
+    # The name is in parentheses, and can contain some itself.
+    name, _, rest = text.partition(b"(")[2].rpartition(b")")
+    words = rest.split()
+    state = "zombie" if words[0] in (b"Z", b"X") else ""
+    return os.fsdecode(name), "kernel thread" if int(words[6]) & _PF_KTHREAD else state
+
+
+def named(name: str) -> list[int]:
+    """Return the ids of the processes called `name`."""
+    with contextlib.suppress(FileNotFoundError):
+        pids = sorted(int(each) for each in os.listdir("/proc") if each.isdigit())
+        return [pid for pid in pids if process(pid)[0] == name]
+    return []
+
+
 def _numbers(pid: int) -> list[int]:
     try:
         return sorted(map(int, os.listdir(f"/proc/{pid}/fd")))
@@ -67,6 +90,8 @@ def _numbers(pid: int) -> list[int]:
     except ProcessLookupError as error:  # it has ended meanwhile
         code = error.errno or errno.ESRCH
     except PermissionError as error:
+        if process(pid)[1] == "zombie":
+            return []
         code = error.errno or errno.EACCES
     raise OSError(code, os.strerror(code), f"process {pid}")
 

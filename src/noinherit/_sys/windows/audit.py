@@ -47,6 +47,16 @@ def audit(pid: int | None, only: Collection[int] | None = None) -> list[Descript
         return [_look(pid, process, value, attributes, standard) for value, attributes in handles]
 
 
+def process(pid: int) -> tuple[str, str]:
+    """Return nothing: no name is asked for here, and Windows has neither of the states."""
+    return "", ""
+
+
+def named(name: str) -> list[int]:
+    """Return nothing, as `process`."""
+    return []
+
+
 @contextlib.contextmanager
 def _opened(pid: int) -> Iterator[int]:
     access = (
@@ -57,9 +67,10 @@ def _opened(pid: int) -> Iterator[int]:
     try:
         process = k32.OpenProcess(access, False, pid)
     except OSError as error:
+        error.filename = f"process {pid}"
         if error.winerror != structs.ERROR_INVALID_PARAMETER:
             raise
-        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), error.filename) from None
     try:
         yield process
     finally:
