@@ -10,6 +10,7 @@ comment may also hold a block, which the page takes and its readers do not.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import re
@@ -274,6 +275,48 @@ def test_the_tests_and_tools_that_are_named_are_there(page: str) -> None:
         text = (path if path.exists() else TREE / file).read_text(encoding="utf-8")
         for name in inside.split("::")[1:]:
             assert re.search(rf"(?:class|def) {name}\b", text), f"{file}{inside}"
+
+
+# Words that hide the actor or the thing, and idioms of other languages.
+HIDING = re.compile(
+    r"\b(?:tells|also if|whoever|nobody|somebody|anybody|heirs?|meanwhile|likewise|but for|"
+    r"there is none|other people's|is to (?:hold|have)|it (?:held|did not hold)|of people)\b"
+    r"|, too[.;:]",
+    re.IGNORECASE,
+)
+
+
+CLI = Path(noinherit.__file__).parent / "_cli"
+
+
+def read_by_users(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the docstrings of public things in `path`, and the other strings, with their lines."""
+    tree = ast.parse(path.read_text("utf-8"))
+    public = not {"_sys", "_cli"} & {*path.parts}
+    inner: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                name = path.stem if isinstance(node, ast.Module) else node.name
+                if not public or (name.startswith("_") and name != "__init__"):
+                    inner.add(id(first.value))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner:
+            yield node.lineno, node.value
+
+
+def test_what_users_read_names_the_actor() -> None:
+    texts = {page: [(0, page.read_text("utf-8"))] for page in [*PAGES, TREE / "CHANGELOG.md"]}
+    for path in {*Path(noinherit.__file__).parent.rglob("*.py")} - {*CLI.glob("*.py")}:
+        texts[path] = [*read_by_users(path)]
+    found = [
+        f"{path.name}:{line}: {match[0]!r}"
+        for path, parts in texts.items()
+        for line, text in parts
+        for match in HIDING.finditer(re.sub("`[^`\n]*`", "", text))
+    ]
+    assert not found, "\n".join(found)
 
 
 def anchors(page: Path) -> set[str]:

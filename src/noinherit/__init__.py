@@ -9,8 +9,8 @@ General layout:
 - What both can talk through: `_channel`.
 - What the child gets: `child`, which reads the manifest that `_handoff` wrote.
 
-`_flags` has the inheritable flag of what is open in this process, `_audit` tells what any process
-holds, `_trace` what slips into whose child, `exceptions` has what can be wrong.
+`_flags` has the inheritable flag of what is open in this process, `_audit` shows what any process
+holds, `_trace` which descriptors leak into which child, `exceptions` has what can be wrong.
 
 Modules are loaded on first use of their names: see `_LATER`.
 """

@@ -273,15 +273,18 @@ class Process(_Popen["AnyStr"]):
         return super()._get_handles(stdin, stdout, stderr)
 
     def pidfd(self) -> int:
-        """Return a new pidfd of the child, non-inheritable, which the caller closes.
+        """Return a new pidfd of the child, non-inheritable; the caller must close it.
 
         A pidfd (:manpage:`pidfd_open(2)`) names this child and never another process. It is
-        readable once the child has ended: an event for `select.poll` or an event loop. Linux only.
-        Raises `ProcessLookupError` if the child has been waited for, and `OSError`, with ``ENOSYS``
-        where there are no pidfds.
+        readable once the child has ended: an event for `select.poll` or an event loop. ::
 
-        >>> pidfd = process.pidfd()  # doctest: +SKIP
-        >>> select.poll().register(pidfd, select.POLLIN)  # doctest: +SKIP
+            pidfd = process.pidfd()
+            select.poll().register(pidfd, select.POLLIN)
+
+        :raises ProcessLookupError: if the child has been waited for
+        :raises OSError: with ``ENOSYS`` where the system has no pidfds
+
+        Availability: Linux.
         """
         identity = self._identity
         if identity is None:
@@ -291,10 +294,12 @@ class Process(_Popen["AnyStr"]):
 
     @property
     def handle(self) -> int:
-        """The child's process handle, for functions of Windows; Windows only.
+        """The child's process handle; this object keeps the ownership.
 
-        It stays this object's: it is closed with the last reference to it, so keep one, and do not
-        close it. `AttributeError` on other systems.
+        It is closed with the last reference to it, so keep one, and do not close it. On other
+        systems, reading it raises `AttributeError`.
+
+        Availability: Windows.
         """
         return int(self._handle)
 
@@ -304,6 +309,8 @@ class Process(_Popen["AnyStr"]):
         As `subprocess.Popen.send_signal`. On Linux it goes through a pidfd, so it cannot reach
         another process, even if other code has reaped the child and its process id is in use again.
         `terminate` and `kill` use this.
+
+        :param sig: a number of `signal`
         """
         identity = self._identity
         if identity is None:  # reaped, or on Windows
@@ -501,7 +508,7 @@ def spawn_with(
        Keys of `fds` that are also announced by systemd's socket activation
        (:manpage:`sd_listen_fds(3)`). They receive the numbers from 3 up, in this order, and the
        child has ``LISTEN_FDS``, ``LISTEN_FDNAMES`` and ``LISTEN_PID``. POSIX only. Starts one extra
-       Python interpreter first; the call blocks meanwhile (some 10 ms).
+       Python interpreter first; the call waits for it (some 10 ms).
     :param popen_options:
        The options of `subprocess.Popen`. All of them work with any `fds`, except
        ``close_fds=False``, which contradicts the promise. ``pass_fds`` adds to `fds`. With

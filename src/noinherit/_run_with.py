@@ -143,13 +143,19 @@ def run_with(
     Availability: as `spawn_with`.
     """
     if popen_options.get("lifeline"):
-        raise UnsupportedOptionError("lifeline", "True", "run_with() leaves nobody to wait on it")
+        raise UnsupportedOptionError(
+            "lifeline",
+            "True",
+            "run_with() returns no process; use spawn_with() to wait on a lifeline",
+        )
     wanted = {"stdin": "input"} if input is not None else {}
     if capture_output:
         wanted.update(stdout="capture_output", stderr="capture_output")
     for stream, option in wanted.items():
         if popen_options.get(stream) not in (None, subprocess.PIPE):
-            raise UnsupportedOptionError(option, "...", f"{stream} is given, too")
+            raise UnsupportedOptionError(
+                option, "...", f"{stream} and {option} may not both be used"
+            )
         popen_options[stream] = subprocess.PIPE
     with spawn_with(args, fds=fds, **popen_options) as process:
         try:

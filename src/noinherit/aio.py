@@ -98,7 +98,11 @@ class Process:
            are gone
         """
         if self._released is None:
-            raise UnsupportedOptionError("lifeline", "False", "wait_released() waits on it")
+            raise UnsupportedOptionError(
+                "lifeline",
+                "False",
+                "wait_released() needs a child that was started with lifeline=True",
+            )
         await asyncio.wait([self._released])
         if self._released.cancelled():
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))

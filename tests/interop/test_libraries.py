@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
 import shutil
 import sys
@@ -16,6 +18,16 @@ from noinherit import _sys
 
 pytestmark = pytest.mark.usefixtures("library")
 GIVEN = "`install()`: its children are exact"
+FDS = "`install()`: its children are exact, and its functions take `fds=`"
+WRITES = [sys.executable, "-c", "import os; os.write(7, b'hello')"]
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reading, writing = os.pipe()
+    yield reading, writing
+    os.close(reading)
+    os.close(writing)
 
 
 @pytest.fixture
@@ -83,3 +95,114 @@ def test_pexpect(spawned: list[Any]) -> None:
     assert child.wait() == 0
     child.proc.communicate()  # closes the pipes
     assert len(spawned) == 1
+
+
+@pytest.mark.program("trio", FDS)
+def test_trio(spawned: list[Any], pipe: tuple[int, int]) -> None:
+    import trio
+
+    trio.run(functools.partial(trio.run_process, WRITES, fds={7: pipe[1]}))
+    assert os.read(pipe[0], 99) == b"hello"
+    assert len(spawned) == 1
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.program("anyio", "`install()` and `pass_fds=`; or `run_with` in a thread")
+def test_anyio(spawned: list[Any], pipe: tuple[int, int], backend: str) -> None:
+    import anyio
+    import anyio.to_thread
+
+    writes = [sys.executable, "-c", f"import os; os.write({pipe[1]}, b'hello')"]
+
+    async def main() -> None:
+        # Its functions list their options, and `fds` is not among them.
+        await anyio.run_process(writes, pass_fds=[pipe[1]])
+        assert os.read(pipe[0], 99) == b"hello"
+        run = functools.partial(noinherit.run_with, WRITES, fds={7: pipe[1]}, check=True)
+        await anyio.to_thread.run_sync(run)
+        assert os.read(pipe[0], 99) == b"hello"
+
+    anyio.run(main, backend=backend)
+    assert len(spawned) == 2
+
+
+@pytest.mark.program("plumbum", FDS)
+def test_plumbum(spawned: list[Any], pipe: tuple[int, int]) -> None:
+    import plumbum
+
+    python = plumbum.local[sys.executable]
+    status, output, _ = python["-c", WRITES[2] + "; print(42)"].run(fds={7: pipe[1]})
+    assert (status, output) == (0, "42\n")
+    assert os.read(pipe[0], 99) == b"hello"
+    assert (python["-c", "print('a b')"] | python["-c", "print(input().upper())"])() == "A B\n"
+    assert len(spawned) >= 3  # it may start programs of its own
+
+
+@pytest.mark.program("uvloop", "`noinherit.aio.spawn_with`")
+def test_uvloop(spawned: list[Any], pipe: tuple[int, int]) -> None:
+    import uvloop
+
+    from noinherit import aio
+
+    async def main() -> bytes | None:
+        async with await aio.spawn_with(WRITES, fds={7: pipe[1]}, stdout=-1) as child:
+            output, _ = await child.communicate()
+        assert child.returncode == 0
+        return output
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(main()) == b""
+    assert os.read(pipe[0], 99) == b"hello"
+    assert len(spawned) == 1
+
+
+@pytest.mark.program("tornado", FDS)
+def test_tornado(spawned: list[Any], pipe: tuple[int, int]) -> None:
+    import tornado.process
+
+    async def main() -> None:
+        process = tornado.process.Subprocess(WRITES, fds={7: pipe[1]})
+        assert await process.wait_for_exit() == 0
+
+    asyncio.run(main())
+    assert os.read(pipe[0], 99) == b"hello"
+    assert len(spawned) == 1
+
+
+@pytest.mark.program("execnet", GIVEN)
+def test_execnet(spawned: list[Any]) -> None:
+    import execnet
+
+    group = execnet.Group()
+    channel = group.makegateway("popen").remote_exec("channel.send(channel.receive() + 1)")
+    channel.send(41)
+    assert channel.receive(timeout=30) == 42
+    group.terminate(timeout=30)
+    assert len(spawned) == 1
+
+
+KERNEL = """
+import jupyter_client.manager, noinherit
+
+with noinherit.install():
+    manager, client = jupyter_client.manager.start_new_kernel(startup_timeout=60)
+    assert isinstance(manager.provisioner.process, noinherit.Process)
+    client.execute_interactive("print(6 * 7)", timeout=60)
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+"""
+
+
+@pytest.mark.program("jupyter_client", "a kernel that is started with `install()`")
+def test_jupyter_client(tmp_path: Path) -> None:
+    # In a process of its own: the sockets of ZeroMQ stay open to the end of theirs.
+    directories = dict.fromkeys(("HOME", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"), str(tmp_path))
+    done = noinherit.run_with(
+        [sys.executable, "-c", KERNEL],
+        env={**os.environ, **directories},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "42\n" in done.stdout

@@ -17,7 +17,8 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -81,6 +82,14 @@ def test_uvicorn(program: str, listener: socket.socket, tmp_path: Path) -> None:
     serves(listener, [program, "apps:asgi", "--fd", fd_arg("http")], tmp_path)
 
 
+@pytest.mark.parametrize("option", ["--workers=2", "--reload"])
+@pytest.mark.program("uvicorn", "a listener: `--fd N`, with `--workers` and with `--reload`")
+def test_uvicorn_with_processes_of_its_own(
+    program: str, listener: socket.socket, tmp_path: Path, option: str
+) -> None:
+    serves(listener, [program, "apps:asgi", option, "--fd", fd_arg("http")], tmp_path)
+
+
 @pytest.mark.program("hypercorn", "a listener: `--bind fd://N`")
 def test_hypercorn(program: str, listener: socket.socket, tmp_path: Path) -> None:
     serves(listener, [program, "apps:asgi", "--bind", fd_arg("http", "fd://{}")], tmp_path)
@@ -114,6 +123,168 @@ def test_nginx(program: str, listener: socket.socket, tmp_path: Path) -> None:
         tmp_path,
         env={**os.environ, "NGINX": fd_arg("http", "{};")},
     )
+
+
+# Answers through the descriptor that the outer program calls standard input, in a child of its own.
+AT_ZERO = f"""
+import socket, sys, noinherit
+answer = '''
+import noinherit
+with noinherit.inherited()["http"].socket() as listener:
+    client, _ = listener.accept()
+    with client:
+        client.recv(999)
+        client.sendall({HELLO!r})
+'''
+noinherit.run_with([sys.executable, "-c", answer], fds={{"http": 0}}, stdin=-3, check=True)
+"""
+
+
+def asked(path: Path) -> bytes:
+    """Return what the server at the Unix socket `path` answers, once it listens."""
+    for _ in range(300):
+        refused = contextlib.suppress(FileNotFoundError, ConnectionRefusedError)
+        with refused, socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(30)
+            client.connect(str(path))
+            client.sendall(b"?")
+            return b"".join(iter(lambda: client.recv(99), b""))
+        time.sleep(0.1)
+    raise TimeoutError(path)
+
+
+@pytest.mark.program("s6-ipcserver-socketbinder", "nothing: it gives a listener at 0", "-h")
+def test_s6(program: str, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with spawn_with([program, path, sys.executable, "-c", AT_ZERO]) as server:
+        assert asked(path) == HELLO
+    assert server.returncode == 0
+
+
+@pytest.mark.program("supervisord", "nothing: it gives a listener at 0")
+def test_supervisor(program: str, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    (tmp_path / "at_zero.py").write_text(AT_ZERO)
+    (tmp_path / "supervisord.conf").write_text(
+        f"[supervisord]\nnodaemon=true\nlogfile={tmp_path}/log\npidfile={tmp_path}/pid\n"
+        f"childlogdir={tmp_path}\n"
+        f"[fcgi-program:web]\nsocket=unix://{path}\ncommand={sys.executable} at_zero.py\n"
+    )
+    args = [program, "-c", "supervisord.conf"]
+    with spawn_with(args, cwd=tmp_path, stdout=-3, stderr=-3) as server:
+        try:
+            assert asked(path) == HELLO
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+
+
+@pytest.mark.program("systemd-socket-activate", "nothing: `inherited()` finds its listener by name")
+def test_systemd_socket_activate(program: str, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    answer = (
+        "import noinherit\n"
+        "client, _ = noinherit.inherited()['http'].socket().accept()\n"
+        f"client.recv(999); client.sendall({HELLO!r})\n"
+    )
+    args: list[Any] = [program, "-l", path, "--fdname=http", sys.executable, "-c", answer]
+    with spawn_with(args, stderr=-3) as server:
+        assert asked(path) == HELLO
+    assert server.returncode == 0
+
+
+RELOADED = f"""
+import os, noinherit, werkzeug.serving
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [{HELLO!r} + b" %d" % os.getpid()]
+
+with noinherit.install():
+    werkzeug.serving.run_simple("127.0.0.1", PORT, app, use_reloader=True, reloader_type="stat")
+"""
+
+
+@pytest.mark.program("Werkzeug", "`install()`: its reloader keeps the listener over a restart")
+@pytest.mark.usefixtures("library")
+def test_werkzeug_reloader(listener: socket.socket, tmp_path: Path) -> None:
+    host, port = listener.getsockname()
+    listener.close()
+    file = tmp_path / "app.py"
+    file.write_text(RELOADED.replace("PORT", str(port)))
+
+    def ask() -> bytes:
+        with socket.create_connection((host, port), timeout=30) as client:
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return b"".join(iter(lambda: client.recv(999), b"")).rpartition(b"\r\n\r\n")[2]
+
+    def until(wanted: Callable[[bytes], bool]) -> bytes:
+        for _ in range(300):
+            with contextlib.suppress(OSError):
+                if wanted(answer := ask()):
+                    return answer
+            time.sleep(0.1)
+        raise TimeoutError
+
+    args: list[Any] = [sys.executable, file]
+    with spawn_with(args, cwd=tmp_path, stderr=-3, start_new_session=True) as server:
+        try:
+            first = until(lambda answer: answer.startswith(HELLO))
+            time.sleep(1.1)  # the reloader looks once a second, at the file's time
+            os.utime(file)
+            second = until(lambda answer: answer.startswith(HELLO) and answer != first)
+            assert second
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(timeout=30)
+
+
+@pytest.mark.program(
+    "ssh", "nothing: `run_with` returns although ControlPersist keeps the connection", "-V"
+)
+def test_ssh(program: str, tmp_path: Path) -> None:
+    server = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
+    if server is None:
+        pytest.skip("sshd is not installed")
+    tmp_path.chmod(0o700)
+    keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f"]
+    for name in ("host", "user"):
+        run_with([*keygen, name], cwd=tmp_path, check=True)
+    (tmp_path / "user.pub").rename(tmp_path / "authorized")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (tmp_path / "sshd_config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {tmp_path}/host\nPidFile none\n"
+        f"AuthorizedKeysFile {tmp_path}/authorized\nStrictModes no\nUsePAM no\n"
+    )
+    Path("/run/sshd").mkdir(exist_ok=True)  # where Debian's gives up its rights
+    options = [
+        *("-F", "none", "-p", str(port), "-i", "user", "-S", "control"),
+        *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),
+        *("-o", "LogLevel=QUIET", "-o", "ControlMaster=auto", "-o", "ControlPersist=60"),
+    ]
+    daemon: list[Any] = [server, "-D", "-f", tmp_path / "sshd_config", "-E", tmp_path / "log"]
+    with spawn_with(daemon) as sshd, (tmp_path / "data").open("w+") as data:
+        try:
+            for _ in range(100):
+                with contextlib.suppress(OSError):
+                    socket.create_connection(("127.0.0.1", port)).close()
+                    break
+                time.sleep(0.1)
+            done = run_with(
+                [program, *options, "127.0.0.1", "echo hello"],
+                fds={9: data},
+                cwd=tmp_path,
+                stdout=subprocess.PIPE,
+                timeout=60,
+            )
+            assert done.stdout == b"hello\n", (tmp_path / "log").read_text()
+            check = [program, *options, "-O", "check", "127.0.0.1"]
+            assert run_with(check, cwd=tmp_path, capture_output=True).returncode == 0
+        finally:
+            leave = [program, *options, "-O", "exit", "127.0.0.1"]
+            run_with(leave, cwd=tmp_path, capture_output=True)
+            sshd.terminate()
 
 
 @pytest.mark.program("node", "a listener: `listen({fd: N})`")

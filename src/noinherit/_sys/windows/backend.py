@@ -78,7 +78,7 @@ _GUARANTEES = {
     _HELPER: "handles are inheritable in a helper process only, which starts no other child: "
     "nothing here ever is.",
     _HANDLE_LIST: "copies are inheritable here while a child is started, one at a time; "
-    "a child that something else starts then with bInheritHandles=TRUE takes them, too.",
+    "a child that something else starts then with bInheritHandles=TRUE also takes them.",
 }
 
 # What every known reader of lpReserved2 takes (libuv's has the lowest limit).
