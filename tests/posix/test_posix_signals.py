@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from capabilities import needs_proc
-from noinherit import aio, run_with, spawn_with
+from noinherit import Process, aio, run_with, spawn_with
 from support import HELPERS
 
 Make = Callable[[], int]
@@ -113,6 +113,25 @@ def test_a_child_of_a_thread_that_blocks_sigterm_can_be_terminated(options: dict
             assert process.wait(30) == -signal.SIGTERM
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@needs_proc
+def test_with_what_is_inheritable_here(tmp_path: Path) -> None:
+    """close_fds=False, which Process takes, does not lose either option."""
+    directory = os.open(tmp_path, os.O_RDONLY)
+    args = ["sh", "-c", "pwd; exec cat /proc/self/status"]
+    try:
+        with (
+            altered(),
+            Process(
+                args, close_fds=False, reset_signals=True, cwd=directory, stdout=-1, text=True
+            ) as process,
+        ):
+            output, _ = process.communicate()
+    finally:
+        os.close(directory)
+    assert seen(output) == (set(), set())
+    assert output.splitlines()[0] == str(tmp_path)
 
 
 @needs_proc
