@@ -145,6 +145,7 @@ def test_standard_error_cannot_be_written(arguments: list[str], how: str) -> Non
     if how == "full" and not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
     assert with_stream(2, how, arguments) == (2, "")
+    assert with_stream(2, how, ["run", "no-such-program"]) == (127, "")
 
 
 def test_help_and_version() -> None:

@@ -8,11 +8,11 @@ import errno
 import os
 import signal
 import socket
-import sys
 
 from .. import _listen, _sys
 from .._descriptor import shown
 from .._process import spawn_with
+from .output import fail, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def main(options: Any) -> int:
                 fds[name or number] = listener
                 if port == 0:
                     chosen = shown(listener.getsockname()[:2])
-                    print(f"noinherit run: {name or number} is {chosen}", file=sys.stderr)
+                    tell(f"noinherit run: {name or number} is {chosen}")
             for number, path, mode in options.fd:
                 what = path
                 fds[number] = _open(path, mode)
@@ -185,7 +185,7 @@ def _refuse_what_is_given_twice(options: Any, listeners: range) -> None:
 
 def _failed(what: str, error: Exception, status: int) -> int:
     reason = getattr(error, "strerror", None) or error
-    print(f"noinherit run: error: {what}: {reason}", file=sys.stderr)
+    fail("run", f"{what}: {reason}")
     return status
 
 
