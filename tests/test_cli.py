@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from capabilities import needs_fork, needs_proc
+from capabilities import needs_fork
 from noinherit import _sys, exceptions, run_with, set_noinherit
 from noinherit._cli import audit, demo, doctor
 from noinherit._cli.main import main
@@ -265,19 +265,6 @@ class TestAudit:
         plain = audit_command(fds=fds, FORCE_COLOR="1", NO_COLOR="1").stdout
         assert "\x1b" not in plain + audit_command(fds=fds).stdout
         assert "LEAKS" in plain
-
-    @needs_proc
-    def test_by_name(self) -> None:
-        name = Path("/proc/self/stat").read_text().partition("(")[2].rpartition(")")[0]
-        done = command("audit", "--json", "--name", name, "--name", "no such name")
-        assert (done.returncode, done.stderr) == (
-            2,
-            "noinherit audit: error: no process is called no such name\n",
-        )
-        found = json.loads(done.stdout)
-        every = found if isinstance(found, list) else [found]
-        (own,) = (each for each in every if each["pid"] == os.getpid())
-        assert own["name"] == name
 
     def test_what_is_no_number(self) -> None:
         done = command("audit", "nginx")

@@ -327,6 +327,19 @@ def test_a_zombie_and_a_kernel_thread() -> None:
         )
 
 
+def test_by_name() -> None:
+    name = Path("/proc/self/stat").read_text().partition("(")[2].rpartition(")")[0]
+    done = command("audit", "--json", "--name", name, "--name", "no such name")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "noinherit audit: error: no process is called no such name\n",
+    )
+    found = json.loads(done.stdout)
+    every = found if isinstance(found, list) else [found]
+    (own,) = (each for each in every if each["pid"] == os.getpid())
+    assert own["name"] == name
+
+
 def test_looks_into_the_network_of_the_process() -> None:
     unshare = ["unshare", "--net"]
     if (
