@@ -5,7 +5,8 @@
 Runs tox for each line of `RUNS`, or for the environments named, and shows what it prints. The table
 has, per tox environment, how many tests it ran, how it ended, and how many seconds it took. Exits
 with 0 if every environment passed. An interpreter that is not installed is a row of its own, not a
-failure: tox calls it skipped. With ``--write``, the rows of the tests go into docs/platforms.md.
+failure: tox calls it skipped. With ``--write``, the rows of the tests go into docs/platforms.md; if
+environments are named, the rows of the others stay.
 """
 
 from __future__ import annotations
@@ -87,23 +88,23 @@ def read(output: Iterable[str], rows: dict[str, Row]) -> None:
                 current.failed += int(failed[1])
 
 
-def write(rows: dict[str, Row], page: Path) -> None:
-    """Put the rows that ran tests between the markers in `page`."""
-    lines = [
-        "| Python | C library or Wine | strategy | tests | passed | failed |",
-        "|---|---|---|---|---:|---:|",
-        *(
-            f"| {' | '.join(row.runs_on[:2])} | `{row.runs_on[2]}` | {row.tests} | {row.passed} "
-            f"| {row.failed} |"
-            for row in rows.values()
-            if row.runs_on
-        ),
-    ]
+def write(rows: dict[str, Row], page: Path, *, keep: bool) -> None:
+    """Put the rows that ran tests between the markers in `page`; if `keep`, beside the others."""
     begin, end = "<!-- runs -->", "<!-- end of runs -->"
     text = page.read_text(encoding="utf-8")
     before, _, rest = text.partition(begin)
-    _, _, after = rest.partition(end)
-    new = "\n".join([begin, *lines, end])
+    old, _, after = rest.partition(end)
+    lines = {
+        row.runs_on[:2]: f"| {' | '.join(row.runs_on[:2])} | `{row.runs_on[2]}` | {row.tests} "
+        f"| {row.passed} | {row.failed} |"
+        for row in rows.values()
+        if row.runs_on
+    }
+    if keep:
+        there = {tuple(line.split(" | ")[:2]): line for line in old.splitlines()[3:]}
+        lines = {(python[2:], libc): line for (python, libc), line in there.items()} | lines
+    head = "| Python | C library or Wine | strategy | tests | passed | failed |"
+    new = "\n".join([begin, head, "|---|---|---|---|---:|---:|", *lines.values(), end])
     page.write_text(f"{before}{new}{after}", encoding="utf-8")
 
 
@@ -122,7 +123,7 @@ def main() -> int:
         print(f"{name:<20} {row.result:<7} {row.passed:>6} {row.failed:>6} {row.seconds:>8.0f}")
     print(f"{'all':<51} {time.monotonic() - begun:>7.0f}")
     if writes:
-        write(rows, PAGE)
+        write(rows, PAGE, keep=bool(named))
     failed = sum(row.result == "FAIL" for row in rows.values())
     print(f"{len(rows) - failed} passed, {failed} failed")
     return 1 if any(statuses) else 0
