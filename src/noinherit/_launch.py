@@ -318,6 +318,9 @@ class Start:
             each.number: each.copy for each in self.held if each.number <= 2
         }
         _, p2cwrite, c2pread, _, errread, _ = self.pipes
+        if ids[0] is None and getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False):
+            # -1 changes nothing, but Popen then forks: its posix_spawn would fail as ours has.
+            ids = (-1, *ids[1:])
         return (
             args,
             executable,
