@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import encodings.utf_16_le  # noqa: F401 -- str.encode would import it at the first spawn
 import os
 import subprocess
 import sys
