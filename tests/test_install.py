@@ -126,3 +126,48 @@ def test_what_popen_takes_is_taken() -> None:
             close_fds=False,
         )
     assert done.stdout == "x\n"
+
+
+class Foreign:
+    """Stands for a class such as gevent's, which is not derived from the standard library's."""
+
+
+def test_another_librarys_class_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "Popen", Foreign)
+    with pytest.raises(exceptions.PopenReplacedError, match=r"test_install\.Foreign"):
+        noinherit.install()
+    assert subprocess.Popen is Foreign  # type: ignore[comparison-overlap]
+    with pytest.raises(exceptions.NotInstalledError):
+        noinherit.uninstall()
+    assert noinherit.run_with(CHEAP).returncode == 0
+
+
+def test_a_class_that_another_library_puts_there_later_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patched:
+        with noinherit.install():
+            patched.setattr(subprocess, "Popen", Foreign)
+        assert subprocess.Popen is Foreign  # type: ignore[comparison-overlap]
+    subprocess.Popen = STOCK  # type: ignore[misc]
+    assert STOCK.__init__ is INIT
+
+
+def test_the_error_under_way_is_the_one_that_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Process[bytes]] = []
+
+    def refused(self: Process[bytes]) -> None:
+        started.append(self)
+        raise PermissionError
+
+    def interrupted(self: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Process, "kill", refused)
+        patched.setattr("noinherit._launch.Launch.close", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            noinherit.spawn_with(CHEAP)
+    for process in started:
+        process.wait(60)
+    assert len(started) == 1

@@ -8,7 +8,7 @@ import subprocess
 
 from ._process import Process
 from ._sys import forks
-from .exceptions import NotInstalledError
+from .exceptions import NotInstalledError, PopenReplacedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,12 +50,17 @@ def install() -> _Installation:
 
     :returns: a context manager that calls `uninstall` when its block ends
 
+    :raises PopenReplacedError: if another library, such as gevent, has replaced the class
+
     Availability: as `spawn_with`.
     """
     with forks.held_off:  # or a process forked concurrently would have half of it
+        popen: Any = subprocess.Popen
+        if not _undo and popen is not Process.__base__:
+            raise PopenReplacedError(f"{popen.__module__}.{popen.__qualname__}")
         _undo.append(contextlib.ExitStack())
         if len(_undo) == 1:
-            _replace(subprocess.Popen, _undo[0])
+            _replace(popen, _undo[0])
     return _Installation()
 
 
@@ -91,7 +96,13 @@ def _replace(popen: Any, undo: contextlib.ExitStack) -> None:
             made_by_name(self, *args, **options)
 
     def attribute(owner: Any, name: str, value: Any) -> None:
-        undo.callback(setattr, owner, name, getattr(owner, name))
+        before = getattr(owner, name)
+
+        def put_back() -> None:
+            if getattr(owner, name) is value:  # else another library has replaced it since
+                setattr(owner, name, before)
+
+        undo.callback(put_back)
         setattr(owner, name, value)
 
     # For later uses of the name: calls and new derived classes.

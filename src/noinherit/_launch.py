@@ -75,7 +75,7 @@ class Launch:
         if (entries or lifeline) and not (options["close_fds"] or pass_fds):
             raise UnsupportedOptionError("close_fds", "False", "fds asks for an exact table")
         self._options = options
-        self.engine = backend.choose_engine(options)
+        self.engine = backend.choose_engine(entries, options)
         self._entries = entries
         self._wants_lifeline = lifeline
         self._has_preexec_fn = options["preexec_fn"] is not None
@@ -104,7 +104,7 @@ class Launch:
         self.lifeline = self.trampoline = None
         own = (_plan.LIFELINE, _plan.REPORT)
         self._entries = [entry for entry in self._entries if entry.key not in own]
-        self.engine = _sys.backend.choose_engine(self._options)
+        self.engine = _sys.backend.choose_engine(self._entries, self._options)
         if self.engine.by_popen:
             self._open()
         return self.engine.by_popen

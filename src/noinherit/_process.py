@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -12,7 +13,22 @@ from . import _plan, _sys, _types
 from ._entry import Key, several
 from ._launch import Launch, Start
 from ._sys.api import StrategyRefusedError
-from .exceptions import StatusUnknownWarning, UnsupportedOptionError
+from .exceptions import PopenReplacedError, StatusUnknownWarning, UnsupportedOptionError
+
+
+def own_popen() -> Any:
+    """Return ``subprocess.Popen``, or the standard library's if that is an unrelated class.
+
+    gevent puts a class there that has other hooks; eventlet's is derived from the original.
+    """
+    popen: Any = subprocess.Popen
+    if any(each.__module__ == "subprocess" for each in popen.__mro__):
+        return popen
+    for each in object.__subclasses__():
+        if (each.__module__, each.__name__) == ("subprocess", "Popen"):
+            return each
+    raise PopenReplacedError(f"{popen.__module__}.{popen.__qualname__}")
+
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +53,7 @@ if TYPE_CHECKING:
         def _try_wait(self, wait_flags: int) -> tuple[int, int]: ...
         def _wait(self, timeout: float | None) -> int: ...
 else:
-    _Popen = subprocess.Popen
+    _Popen = own_popen()
 
 # As asyncio has it; 0, which is subprocess's, would be a success.
 _UNKNOWN_STATUS = 255
@@ -231,8 +247,9 @@ class Process(_Popen["AnyStr"]):
     def _abandon(self) -> None:
         """Kill and reap a child whose constructor was interrupted; no caller can reach it."""
         if self._child_created:
-            self.kill()
-            self.wait()
+            with contextlib.suppress(OSError):  # the error under way says more
+                self.kill()
+                self.wait()
 
     def _execute_child(self, *arguments: Any) -> None:
         start = Start(self._launch, *arguments)
@@ -245,7 +262,7 @@ class Process(_Popen["AnyStr"]):
                 start = Start(self._launch, *arguments)
         if start.by_popen:
             _sys.backend.make_inheritable_for_popen(start.streams.values())
-            super()._execute_child(*start.popen_arguments())
+            _sys.backend.unpatched(super()._execute_child)(*start.popen_arguments())
         self._identity = _sys.lifetime.identify(self.pid)
         self.args = start.args  # without its FdArgs
 
@@ -262,6 +279,9 @@ class Process(_Popen["AnyStr"]):
         finally:
             if close:
                 self._close_pipe_fds(*start.pipes)
+
+    def _close_pipe_fds(self, *descriptors: Any) -> None:
+        _sys.backend.unpatched(super()._close_pipe_fds)(*descriptors)
 
     def _make_inheritable(self, handle: int) -> int:
         # Popen's own makes the child's ends inheritable here, for every thread's children to take.

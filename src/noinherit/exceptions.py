@@ -20,6 +20,7 @@ __all__ = [
     "NotInstalledError",
     "NumberOutOfRangeError",
     "NumberTakenError",
+    "PopenReplacedError",
     "RequestError",
     "SingleValueError",
     "StatusUnknownWarning",
@@ -278,6 +279,23 @@ class NotInstalledError(NoinheritError, RuntimeError):
 
     def __str__(self) -> str:
         return "uninstall() was called without a matching install()"
+
+
+class PopenReplacedError(NoinheritError, RuntimeError):
+    """Another library, such as gevent, has replaced ``subprocess.Popen``; raised by `install`.
+
+    ``name`` is the class that another library has put there.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(name)
+
+    def __str__(self) -> str:
+        return (
+            f"subprocess.Popen is {self.name}, which another library has put there; "
+            "use spawn_with() and run_with() instead of install()"
+        )
 
 
 class AlreadyTakenError(NoinheritError):

@@ -185,7 +185,7 @@ if TYPE_CHECKING:
         def check(self, entries: Sequence[Entry], options: Mapping[str, Any]) -> None:
             """Raise for entries that no child here can inherit, or not with these options."""
 
-        def choose_engine(self, options: Mapping[str, Any]) -> Engine:
+        def choose_engine(self, entries: Sequence[Entry], options: Mapping[str, Any]) -> Engine:
             """Return the first engine that can honour these options of Popen exactly."""
 
         def hold(
@@ -224,6 +224,9 @@ if TYPE_CHECKING:
 
         def make_inheritable_for_popen(self, streams: Iterable[int]) -> None:
             """Make `streams` inheritable if Popen's own engine needs that."""
+
+        def unpatched(self, method: Any) -> Any:
+            """Return `method`, one of Popen's, so that it works although gevent patched modules."""
 
         def become(
             self,

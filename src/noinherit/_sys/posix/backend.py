@@ -13,16 +13,19 @@ import sys
 
 assert sys.platform != "win32"
 
+import posix
+
 from ..._entry import descriptor, is_open_directory, shown
 from ..._identity import kind_and_identity
 from ...exceptions import ClosedDescriptorError
 from .. import forks
 from ..api import Description, Held, StrategyRefusedError
-from . import libc, locks, system
+from . import fork_exec, libc, locks, system
 from .actions import STRATEGIES, PopenEngine, compiled, refusal, strategy
 from .attributes import attributes
 from .descriptors import limit
 from .flags import get_inheritable, set_inheritable, set_noinherit_all
+from .fork_exec import unpatched
 from .replace import become
 from .strings import arguments, c_strings, encoded_environment, environment, reject_nul
 from .trampoline import Trampoline, before_preexec_fn, require_python
@@ -53,6 +56,7 @@ __all__ = [
     "set_inheritable",
     "set_noinherit_all",
     "spawn",
+    "unpatched",
 ]
 
 TYPE_CHECKING = False
@@ -73,10 +77,27 @@ def check(entries: Sequence[Entry], options: Mapping[str, Any]) -> None:
         require_python("listen_fds", options["listen_fds"])
 
 
-def choose_engine(options: Mapping[str, Any]) -> type[FileActions | PopenEngine]:
+def choose_engine(
+    entries: Sequence[Entry], options: Mapping[str, Any]
+) -> type[FileActions | PopenEngine]:
     """Return the strategy that can honour these options of Popen: see `PopenEngine`."""
     chosen = strategy()
-    return PopenEngine if chosen.by_popen or _beyond_posix_spawn(options) else chosen
+    if chosen.by_popen or _beyond_posix_spawn(options):
+        return PopenEngine
+    if fork_exec.is_followed() and not _may_need_trampoline(entries, options):
+        return PopenEngine
+    return chosen
+
+
+def _may_need_trampoline(entries: Sequence[Entry], options: Mapping[str, Any]) -> bool:
+    return (
+        bool(options.get("reset_signals"))
+        or is_open_directory(options.get("cwd"))
+        or any(
+            entry.fixed and entry.number not in (0, 1, 2, descriptor(entry.value))
+            for entry in entries
+        )
+    )
 
 
 def _beyond_posix_spawn(options: Mapping[str, Any]) -> bool:
@@ -185,7 +206,8 @@ def release(copies: list[int]) -> None:
     copies.insert(0, -1)  # the sentinel of iter()
     while copies:
         try:
-            any(map(os.close, iter(copies.pop, -1)))  # one C call, as in hold(); close returns None
+            # One C call, as in hold(); close returns None. Not os.close: gevent's closes later.
+            any(map(posix.close, iter(copies.pop, -1)))
         except OSError as error:
             # A deferred write error on a network file must not fail a successful spawn.
             if error.errno is None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import _socket
+import _socket  # not socket, whose class eventlet and gevent replace
 import contextlib
 import errno
 import functools
 import itertools
 import os
-import socket
 import sys
 
 TYPE_CHECKING = False
@@ -56,7 +55,7 @@ class SocketEnd(_socket.socket):
     def half_close(self) -> None:
         """Send the end of file."""
         try:
-            self.shutdown(socket.SHUT_WR)
+            self.shutdown(_socket.SHUT_WR)
         except OSError as error:
             if error.errno != errno.ENOTCONN:  # macOS reports this if the peer has closed
                 raise
@@ -73,10 +72,10 @@ class SocketEnd(_socket.socket):
     def interrupt(self) -> None:
         """Wake every thread that waits on the socket; close(2) alone does not."""
         with contextlib.suppress(OSError):
-            self.shutdown(socket.SHUT_RDWR)
+            self.shutdown(_socket.SHUT_RDWR)
 
 
-_UNIX_STREAM = (int(socket.AF_UNIX), int(socket.SOCK_STREAM), 0)
+_UNIX_STREAM = (int(_socket.AF_UNIX), int(_socket.SOCK_STREAM), 0)
 _own = functools.partial(SocketEnd, *_UNIX_STREAM)
 
 

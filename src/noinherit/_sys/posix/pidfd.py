@@ -19,6 +19,9 @@ from .identity import Identity
 
 # poll(2) takes an int of milliseconds.
 _LONGEST_POLL = 86_400.0
+# Taken here, because eventlet removes it from the module, and leaves a select() that works for any
+# number.
+_poll = getattr(select, "poll", None)
 
 
 class Pidfd(Identity):
@@ -76,7 +79,9 @@ class Pidfd(Identity):
 
 def readable(pidfd: int, timeout: float) -> bool:
     """Return whether the process of `pidfd` ends within `timeout` seconds."""
-    poller = select.poll()
+    if _poll is None:
+        return bool(select.select([pidfd], [], [], timeout)[0])
+    poller = _poll()
     poller.register(pidfd, select.POLLIN)
     deadline = time.monotonic() + timeout
     while not poller.poll(math.ceil(min(timeout, _LONGEST_POLL) * 1000)):

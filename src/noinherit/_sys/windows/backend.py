@@ -71,6 +71,7 @@ __all__ = [
     "set_inheritable",
     "set_noinherit_all",
     "spawn",
+    "unpatched",
 ]
 
 _HELPER, _HANDLE_LIST = STRATEGIES = ("helper-parent", "handle-list")
@@ -122,7 +123,7 @@ class CreateProcess:
     by_popen = False
 
 
-def choose_engine(options: Mapping[str, Any]) -> type[CreateProcess]:
+def choose_engine(entries: Sequence[Entry], options: Mapping[str, Any]) -> type[CreateProcess]:
     """Return the only one: what it cannot honour on Windows, Popen refuses itself."""
     return CreateProcess
 
@@ -181,6 +182,11 @@ def check_stream(name: str, value: Any) -> None:
             "are inherited; noinherit.socketpair() makes a channel that can be one"
         )
         raise UnsupportedOptionError(name, shown(value), reason)
+
+
+def unpatched(method: Any) -> Any:
+    """Return `method`."""
+    return method
 
 
 def make_inheritable_for_popen(streams: Iterable[int]) -> None:
