@@ -32,7 +32,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_report_header() -> str:
     # tools/matrix.py reads it.
     under = f"Wine {wine_version()}" if WINE else doctor.libc()
-    return f"runs on: {doctor.interpreter()}; {under}; {_sys.backend.describe().strategy}"
+    return f"runs on: {doctor.version()}; {under}; {_sys.backend.describe().strategy}"
 
 
 # Modules whose tests are the contract, which every platform keeps: `-m contract` runs these.

@@ -145,7 +145,7 @@ class TestListenFds:
             spawn_with(CHEAP, fds={"a": 0, 3: 0}, listen_fds=["a"])
 
     def test_without_a_python_to_set_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sys, "executable", "")
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
         with pytest.raises(exceptions.UnsupportedOptionError, match=r"sys\.executable"):
             spawn_with(CHEAP, fds={"a": 0}, listen_fds=["a"])
 

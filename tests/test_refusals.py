@@ -96,7 +96,7 @@ def test_a_request_that_is_refused_creates_nothing(
 def test_listen_fds_without_a_python_creates_nothing(
     created: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "executable", None)
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
     with pytest.raises(exceptions.UnsupportedOptionError, match=r"sys\.executable"):
         spawn_with(CHEAP, fds={"a": 0}, listen_fds=["a"], lifeline=True)
     assert created == []

@@ -220,6 +220,7 @@ class TestErrors:
             exceptions.NotInheritedError("a", ("b", 3)),
             exceptions.NotInheritedError("a", (), "because"),
             exceptions.NotInstalledError(),
+            exceptions.PopenReplacedError("gevent.subprocess.Popen"),
             exceptions.AlreadyTakenError("a"),
             exceptions.MalformedManifestError("LISTEN_FDS", "x", "because"),
             exceptions.UnsupportedPlatformError("sunos5"),

@@ -7,9 +7,10 @@ import json
 import secrets
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
+
+from ._sys.interpreter import required_interpreter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,12 +49,13 @@ class ProbedChild:
 
 def probe_child(start: Callable[[list[str]], Any], *, timeout: float = 30) -> ProbedChild:
     """Call ``start(args)`` and return the child's report; see `noinherit.pytest_plugin`."""
+    python = required_interpreter()
     token = secrets.token_bytes(16).hex()
     # The child reports through a loopback connection. That works however it is started, whatever
     # its standard streams are, and whether or not `start` waits for it.
     with socket.create_server(("127.0.0.1", 0)) as listener:
         host, port = listener.getsockname()
-        args = [sys.executable, "-I", "-S", str(_PROGRAM), host, str(port), token]
+        args = [python, "-I", "-S", str(_PROGRAM), host, str(port), token]
         started = start(args)
         deadline = time.monotonic() + timeout
         report = b""

@@ -97,7 +97,7 @@ class TestAFailure:
         a, b = make_file(), make_file()
         before = held()
         args = [*PROBE]
-        monkeypatch.setattr(sys, "executable", "")
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
         with pytest.raises(exceptions.UnsupportedOptionError, match="free in this process"):
             spawn_with(args, fds={a: b, b: a}, umask=0)
         assert held() == before
@@ -191,7 +191,7 @@ class TestNumbersThatAreTaken:
         self, env: dict[str, str] | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if env is None:  # it needs no Python
-            monkeypatch.setattr(sys, "executable", "")
+            monkeypatch.setattr(sys, "frozen", True, raising=False)
         taken = [os.dup(2) for _ in range(30)]
         try:
             done = run_with(
@@ -253,3 +253,13 @@ class TestOtherIds:
             assert "/" in lines
         numbers = {int(Path(line.split()[0]).name) for line in lines if line.startswith("/proc")}
         assert numbers - {0, 1, 2} == {a, b}
+
+
+def test_a_spawn_compares_no_text_with_bytes() -> None:
+    script = (
+        "import noinherit\n"
+        "for options in {'listen_fds': ['a']}, {'umask': 0}, {}:\n"
+        "    noinherit.run_with(['true'], fds={'a': 0}, check=True, **options)\n"
+    )
+    env = {**os.environ, "LC_CTYPE": "C.UTF-8"}
+    subprocess.run([sys.executable, "-bb", "-c", script], env=env, check=True)

@@ -7,10 +7,10 @@ import http.client
 import json
 import socket
 import subprocess
-import sys
 
 from .._flags import set_noinherit
 from .._process import spawn_with
+from .._sys.interpreter import required_interpreter
 from .output import say
 
 TYPE_CHECKING = False
@@ -81,7 +81,7 @@ def leak() -> dict[str, Any]:
         # As a C library leaves it that does not use close-on-exec, or Python before 3.4.
         set_noinherit(listener, noinherit=False)
         bystander = subprocess.Popen(
-            [sys.executable, "-c", _BYSTANDER],
+            [required_interpreter(), "-c", _BYSTANDER],
             stdin=subprocess.PIPE,
             close_fds=False,
             cwd=".",  # else Popen may use posix_spawn, which some sandboxes refuse
@@ -100,12 +100,12 @@ def give() -> dict[str, Any]:
         stray.bind(("127.0.0.1", 0))
         set_noinherit(stray, noinherit=False)
         bystander = stack.enter_context(
-            spawn_with([sys.executable, "-c", _BYSTANDER], stdin=subprocess.PIPE)
+            spawn_with([required_interpreter(), "-c", _BYSTANDER], stdin=subprocess.PIPE)
         )
         worker = stack.enter_context(
             spawn_with(
                 [
-                    sys.executable,
+                    required_interpreter(),
                     "-c",
                     _WORKER,
                     *map(str, (stray.fileno(), stray.getsockname()[1])),

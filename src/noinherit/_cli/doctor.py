@@ -11,6 +11,7 @@ import tempfile
 
 from .. import _sys
 from .._run_with import run_with
+from .._sys.interpreter import required_interpreter
 from .output import say
 
 TYPE_CHECKING = False
@@ -33,7 +34,7 @@ def examine() -> dict[str, Any]:
     described = _sys.backend.describe()
     return {
         "platform": platform.platform(),
-        "python": interpreter(),
+        "python": version(),
         "libc": libc(),
         "strategy": described.strategy,
         "strategies": list(described.strategies),
@@ -45,7 +46,7 @@ def examine() -> dict[str, Any]:
     }
 
 
-def interpreter() -> str:
+def version() -> str:
     """Return name and version of this Python, and whether it runs without a GIL."""
     has_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     name = f"{platform.python_implementation()} {platform.python_version()}"
@@ -64,10 +65,11 @@ def libc() -> str:
 
 def _held() -> bool:
     """Return whether a child holds exactly what it was given, although a stray is open here."""
+    python = required_interpreter()
     with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as stray:
         os.set_inheritable(stray.fileno(), True)
         output = run_with(
-            [sys.executable, "-I", "-S", "-c", _LIST.format(limit=_LIMIT)],
+            [python, "-I", "-S", "-c", _LIST.format(limit=_LIMIT)],
             fds={7: wanted},
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -21,6 +21,7 @@ import sys
 
 from ..._entry import descriptor
 from ...exceptions import UnsupportedOptionError
+from ..interpreter import interpreter
 from . import dispositions
 
 TYPE_CHECKING = False
@@ -103,14 +104,20 @@ except BaseException as error:
 """
 
 
-def require_python(option: str, value: object) -> None:
-    """Raise `UnsupportedOptionError` for `option` if no Python can start in the child's place."""
-    if not sys.executable:
+def require_python(option: str, value: object) -> str:
+    """Return the path of a Python that can start in the child's place.
+
+    Raises `UnsupportedOptionError` for `option` if none is found.
+    """
+    python = interpreter()
+    if python is None:
         reason = (
-            "a Python has to start in the child's place first, and sys.executable names none; "
+            "a Python has to start in the child's place first, and sys.executable names none "
+            "(this is a frozen program, or one that embeds Python); "
             "a preexec_fn, or names and numbers that are free in this process, need none"
         )
         raise UnsupportedOptionError(option, repr(value), reason)
+    return python
 
 
 class Trampoline:
@@ -121,9 +128,8 @@ class Trampoline:
     """
 
     def __init__(self, variables: Mapping[str, str]) -> None:
-        require_python("sys.executable", sys.executable)
+        self._python = require_python("sys.executable", sys.executable)
         self.variables = variables
-        self._python = sys.executable
         self._named: dict[str, Any] = {}
         self._report, self.theirs = pipe()
 
