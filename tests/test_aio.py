@@ -391,3 +391,25 @@ def test_sockets_reach_the_child(run: Run[None]) -> None:
             assert int(output or 0) == listener.getsockname()[1]
 
     run(main())
+
+
+def test_a_child_that_may_not_be_killed_hides_nothing(
+    run: Run[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:  # as kill(2) for a child that has changed its user id
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    async def fail(child: aio.Process) -> None:
+        async with child:
+            monkeypatch.setattr(child._popen, "kill", refuse)
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        child = await aio.spawn_with(ECHO, stdin=PIPE, stdout=PIPE, lifeline=True)
+        with pytest.raises(ZeroDivisionError):
+            await fail(child)
+        # Its input is closed, so it ends. Its pipes, the lifeline and its event are closed here.
+        while child._popen.poll() is None:  # noqa: ASYNC110 -- the loop watches it no more
+            await asyncio.sleep(0.01)
+
+    run(main())

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,6 +37,26 @@ class TestChannels:
                 writer.close()
                 await writer.wait_closed()
                 assert await child.wait() == 3
+
+        run(main())
+
+    def test_cancelled_it_leaves_the_channel_as_it_was(self, run: Run[None]) -> None:
+        async def main() -> None:
+            for rounds in range(4):
+                ours, theirs = noinherit.socketpair()
+                with ours, theirs:
+                    opening = asyncio.ensure_future(aio.open_channel(ours))
+                    for _ in range(rounds):
+                        await asyncio.sleep(0)
+                    opening.cancel()
+                    try:
+                        _, writer = await opening
+                    except asyncio.CancelledError:
+                        threading.Timer(0.1, theirs.sendall, [b"x"]).start()
+                        assert ours.recv(1) == b"x"
+                    else:
+                        writer.close()
+                        await writer.wait_closed()
 
         run(main())
 

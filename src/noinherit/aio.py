@@ -146,21 +146,38 @@ class Process:
         return self
 
     async def __aexit__(self, kind: object, error: object, traceback: object) -> None:
-        if kind is not None:
-            self.kill()
+        killed = kind is None or self._try_kill()
         if self._released is not None:
-            self._released.cancel()  # first: the end that closing makes is not the heirs'
+            # First, because closing our end also makes an end of file.
+            self._released.cancel()
         for transport in self._transports:
             transport.close()
+        if not killed:
+            self._stop_watching()
+            return
         try:
             await self.wait()
-        except BaseException:  # whoever cancels this does not want to wait for it, either
-            self.kill()
-            await self.wait()
+        except BaseException:  # a caller that cancels this does not want to wait for the child
+            if self._try_kill():
+                await self.wait()
+            else:
+                self._stop_watching()
             raise
 
+    def _try_kill(self) -> bool:
+        """Kill the child; return False if it has another user's id, so that only it can end."""
+        try:
+            self.kill()
+        except PermissionError:
+            return False
+        return True
+
+    def _stop_watching(self) -> None:
+        forget, self._forget = self._forget, lambda: None
+        forget()
+
     def _reap(self) -> None:
-        self._forget()
+        self._stop_watching()
         # It has ended: there is nothing to wait for.
         status = self._popen.wait()
         if not self._ended.done():
@@ -216,7 +233,7 @@ class Process:
     async def _disconnect(self, connected: asyncio.Future[None]) -> None:
         """Wait for what `_connect` has come to, and undo it; the child has been killed."""
         await asyncio.gather(connected, return_exceptions=True)
-        await self.__aexit__(None, None, None)
+        await self.__aexit__(BaseException, None, None)
 
 
 # Per loop that is starting children: whose turn it is, and how many want one.
@@ -304,7 +321,7 @@ async def spawn_with(
             try:
                 await asyncio.shield(connected)
             except BaseException:
-                child.kill()
+                child._try_kill()  # noqa: SLF001 -- likewise
                 undone = asyncio.ensure_future(child._disconnect(connected))  # noqa: SLF001 -- likewise
                 while not undone.done():  # whoever cancels again does not want it left, either
                     with contextlib.suppress(asyncio.CancelledError):

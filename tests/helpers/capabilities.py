@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -61,3 +62,13 @@ needs_refcounts = _needs(
     sys.implementation.name == "cpython", "objects that go with their last reference"
 )
 needs_proc = _needs(Path("/proc/self/status").exists(), "Linux's /proc")
+
+
+def _may_unshare() -> bool:
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "true"]
+    return shutil.which("unshare") is not None and not subprocess.call(
+        command, stderr=subprocess.DEVNULL
+    )
+
+
+needs_pid_namespace = _needs(_may_unshare(), "a new pid namespace, by unshare")

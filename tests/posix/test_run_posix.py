@@ -11,6 +11,7 @@ if sys.platform == "win32":
 assert sys.platform != "win32"
 
 import contextlib
+import errno
 import http.client
 import json
 import os
@@ -22,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from capabilities import needs_module
+from capabilities import needs_module, needs_pid_namespace
 from noinherit import audit
 from noinherit._cli import run
 from noinherit._sys.posix import signals
@@ -172,6 +173,7 @@ class TestSignals:
             process.stderr.readline()  # now comes the FIFO, to which nobody will write
             process.send_signal(number)
             assert process.wait(20) == -number
+            assert process.stderr.read() == ""
 
     def test_the_end_by_a_signal_is_told(self) -> None:
         script = "import sys; print(flush=True); sys.stdin.read()"
@@ -202,6 +204,48 @@ class TestSignals:
             os.kill(os.getpid(), signal.SIGUSR2)
         assert received == [signal.SIGUSR1, signal.SIGUSR2]
         assert signal.getsignal(signal.SIGUSR1) is before
+
+    def test_that_may_not_be_sent_end_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
+        def refuse(_: int) -> None:  # as kill(2) for a command that has changed its user id
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        with run._forwarded() as pass_to:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            pass_to(refuse)
+            os.kill(os.getpid(), signal.SIGUSR2)
+        told = "noinherit run: cannot pass on {}: Operation not permitted\n"
+        assert capsys.readouterr().err == told.format("SIGUSR1") + told.format("SIGUSR2")
+
+    @pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -9 $$", 137)])
+    def test_the_status_where_the_parent_ignores_sigchld(self, script: str, status: int) -> None:
+        words = [*NOINHERIT, "run", "sh", "-c", script]
+        ignoring = (
+            "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+            "os.execv(sys.argv[1], sys.argv[1:])"
+        )
+        done = subprocess.run([sys.executable, "-c", ignoring, *words], check=False)
+        assert done.returncode == status
+
+    @needs_pid_namespace
+    def test_process_1_reaps_what_is_reparented_to_it(self) -> None:
+        # Ten grandchildren end after their parents have. Then the command counts the zombies.
+        script = (
+            "for n in 0 1 2 3 4 5 6 7 8 9; do (sleep 0.1 &); done; sleep 1; "
+            "grep -l '^State:.Z' /proc/[0-9]*/status | wc -l; exit 7"
+        )
+        words = [
+            "unshare",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            *NOINHERIT,
+            "run",
+            "sh",
+            "-c",
+            script,
+        ]
+        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
+        assert (done.stdout.strip(), done.returncode) == ("0", 7)
 
     @pytest.mark.parametrize("where", ["foreground", "background"])
     def test_a_key_and_a_signal_come_once(self, where: str) -> None:

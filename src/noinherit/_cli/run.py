@@ -34,6 +34,8 @@ Windows). A Python program can ask noinherit.inherited() for them, by NAME, on e
 Signals are passed on. The exit status is the command's, or 128 + n if signal n ended it; 125 if
 something cannot be opened, 126 if the command cannot be started, 127 if there is none.
 
+As process 1 of a container, it also reaps the processes that are reparented to it.
+
 example: noinherit run --listen http=127.0.0.1:8000 --fd 9=server.log:a -- gunicorn app:app
 """
 
@@ -108,7 +110,7 @@ def main(options: Any) -> int:
         options.refuse("there is no command to run")
     numbers = range(_listen.FIRST, _listen.FIRST + len(options.listen))
     _refuse_what_is_given_twice(options, numbers)
-    with contextlib.ExitStack() as opened:
+    with _ended_by_ctrl_c(), contextlib.ExitStack() as opened:
         fds: dict[int | str, Any] = {}
         try:
             for number, (name, host, port) in zip(numbers, options.listen, strict=True):
@@ -129,6 +131,7 @@ def main(options: Any) -> int:
         env = {**os.environ, **dict(options.env)} if options.env else None
         # Not before: what waits for a FIFO's other end is to be ended by Ctrl-C as anything else.
         with _forwarded() as pass_signals_to:
+            _sys.signals.prepare()
             try:
                 process = spawn_with(args, fds=fds, listen_fds=announced, env=env)
             except OSError as error:
@@ -136,7 +139,22 @@ def main(options: Any) -> int:
                 return _failed(args[0], error, _NOT_FOUND if absent else _CANNOT_START)
             pass_signals_to(process.send_signal)
             opened.close()  # they are the command's now, and gone when it lets go of them
+            _sys.signals.wait_as_init(process.pid)
             return _status(process.wait())
+
+
+@contextlib.contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Have Ctrl-C end this process by the signal, without a traceback, as it ends a C program."""
+    before = signal.getsignal(signal.SIGINT)
+    if before != signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
@@ -151,20 +169,24 @@ def _forwarded() -> Iterator[Callable[[Callable[[int], None]], None]]:
 
     def handle(signum: int, frame: object) -> None:
         if not signals.sent_by_terminal(signum):
-            send(signum)
+            try:
+                send(signum)
+            except PermissionError as error:  # it changed its user id, as sudo does
+                name = signal.Signals(signum).name
+                tell(f"noinherit run: cannot pass on {name}: {error.strerror}")
 
-    def name(receiver: Callable[[int], None]) -> None:
+    def pass_to(receiver: Callable[[int], None]) -> None:
         nonlocal send
         send = receiver
         for signum in early:
-            send(signum)
+            handle(signum, None)
 
     before = {}
     for each in signals.FORWARDED:
         if signal.getsignal(each) != signal.SIG_IGN:
             before[each] = signal.signal(each, handle)
     try:
-        yield name
+        yield pass_to
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)

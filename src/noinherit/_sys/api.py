@@ -481,6 +481,12 @@ if TYPE_CHECKING:
         # The signals that it forwards to the command.
         FORWARDED: tuple[int, ...]
 
+        def prepare(self) -> None:
+            """Undo inherited settings that would hide the exit status of the command."""
+
+        def wait_as_init(self, pid: int) -> None:
+            """As process 1, reap the processes that were reparented to it until `pid` has ended."""
+
         def sent_by_terminal(self, signum: int) -> bool:
             """Return whether the terminal sent it, and so to the whole foreground group."""
 

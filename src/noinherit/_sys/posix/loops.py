@@ -64,4 +64,5 @@ async def open_end(end: End, limit: int) -> tuple[asyncio.StreamReader, asyncio.
         return await asyncio.open_connection(sock=copy, limit=limit)
     except BaseException:
         copy.close()
+        end.settimeout(end.gettimeout())  # asyncio has set O_NONBLOCK, which the two share
         raise
