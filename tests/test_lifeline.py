@@ -11,7 +11,7 @@ import threading
 import pytest
 
 import probe
-from noinherit import Process, exceptions, run_with, spawn_with
+from noinherit import Process, exceptions, spawn_with
 from support import CHEAP, PRELUDE, witness
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
@@ -162,7 +162,3 @@ class TestTheDescriptor:
     def test_contradicts_passing_everything_on(self) -> None:
         with pytest.raises(exceptions.UnsupportedOptionError, match="close_fds"):
             Process(CHEAP, close_fds=False, lifeline=True)
-
-    def test_is_of_no_use_to_run_with(self) -> None:
-        with pytest.raises(exceptions.UnsupportedOptionError, match="lifeline"):
-            run_with(CHEAP, lifeline=True)  # type: ignore[call-overload]  # the same to checkers

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from noinherit import spawn_with
+from loops import Run
+from noinherit import Process, _lifetime, _sys, aio, exceptions, run_with, spawn_with
+from support import CHEAP, WINE, rounds, witness
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
 
@@ -21,3 +27,237 @@ class TestSignals:
             assert child.wait(timeout=50) != 0
             getattr(child, method)()
             child.send_signal(signal.SIGTERM)
+
+
+# A parent that starts a child as told, and then dies as told. The child, and what it starts, hold
+# the parent's standard output: its end of file shows that all of them are gone.
+PARENT = """
+import os, subprocess, sys, threading, time
+import noinherit
+start, die = sys.argv[1:]
+child = "import sys, time; print('ready', flush=True); "
+if "plain" in start or "detached" in start:
+    child += "sys.stdin.read(1); print('alive', flush=True)"
+else:
+    child += "time.sleep(60)"
+parent_of = "import subprocess, sys; subprocess.Popen([sys.executable, '-ISc', sys.argv[1]]).wait()"
+python = [sys.executable, "-I", "-S", "-c"]
+args = [*python, parent_of, child] if "group" in start else [*python, child]
+options = {"die_with_parent": True} if "with" in start else {}
+if "group" in start:
+    options["start_new_session"] = True
+
+def spawn():
+    global process
+    process = noinherit.spawn_with(args, **options)
+
+if "thread" in start:
+    thread = threading.Thread(target=spawn)
+    thread.start()
+    thread.join()
+else:
+    spawn()
+if "detached" in start:
+    process.detach()
+if "dropped" in start:  # into subprocess's list of children to reap later
+    del process
+if die:  # else the standard input is the child's
+    sys.stdin.readline()
+if "exec" in die:
+    os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+exec(die)
+time.sleep(60)
+"""
+DEATHS = {
+    "killed": "",
+    "aborted": "os.abort()",
+    "left": "os._exit(3)",
+    "returned": "sys.exit()",
+    "crashed": "import ctypes; ctypes.string_at(0)",
+    "became another program": "os.execv(sys.executable, [*python, 'import time; time.sleep(60)'])",
+}
+if not _sys.backend.HAS_EXEC:
+    del DEATHS["became another program"]
+
+
+@contextlib.contextmanager
+def parent(start: str, death: str) -> Iterator[subprocess.Popen[str]]:
+    """Yield a parent that has died, or is about to; its child has been running by then."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, start, DEATHS[death]],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        if death == "killed":
+            process.kill()
+        else:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """Return whether starting another child now and then finds out that the last one's is over."""
+    for _ in range(rounds(200)):
+        if condition():
+            return True
+        spawn_with(CHEAP, die_with_parent=True).wait()
+    return False
+
+
+class TestDieWithParent:
+    @pytest.mark.parametrize("death", DEATHS)
+    @pytest.mark.parametrize("start", ["with", "with group", "with, from a thread that has ended"])
+    def test_the_child_and_its_group_end_with_the_parent(self, start: str, death: str) -> None:
+        with parent(start, death) as process:
+            assert process.stdout is not None
+            assert process.stdout.read() == ""
+
+    @pytest.mark.usefixtures("strategy")
+    @pytest.mark.parametrize("start", ["with", "with group"])
+    def test_with_each_strategy(self, start: str) -> None:
+        with parent(start, "killed") as process:
+            assert process.stdout is not None
+            assert process.stdout.read() == ""
+
+    def test_also_if_the_caller_has_dropped_the_object(self) -> None:
+        with parent("with, dropped", "killed") as process:
+            assert process.stdout is not None
+            assert process.stdout.read() == ""
+
+    @pytest.mark.parametrize("start", ["plain", "plain group", "with, detached"])
+    def test_only_if_asked_for(self, start: str) -> None:
+        with parent(start, "killed") as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.wait(timeout=50)
+            process.stdin.write("x")
+            process.stdin.flush()
+            assert process.stdout.read() == "alive\n"
+
+    @pytest.mark.parametrize("group", [False, True])
+    def test_a_child_that_has_ended_keeps_nothing_open(self, group: bool) -> None:
+        with spawn_with(CHEAP, die_with_parent=True, start_new_session=group) as child:
+            assert len(_lifetime._lasting) == 1
+            child.wait(timeout=50)
+            assert until(lambda: not _lifetime._lasting)
+
+    def test_a_detached_child_keeps_nothing_open(self) -> None:
+        with spawn_with([*PYTHON, "input()"], stdin=-1, die_with_parent=True) as child:
+            child.detach()
+            child.detach()
+            assert child.poll() is None
+            child.communicate(b"\n")
+            assert child.returncode == 0
+
+    def test_the_child_holds_one_descriptor_more_at_most(self) -> None:
+        assert len(witness(die_with_parent=True).extra) <= 1
+        assert len(witness(die_with_parent=True, lifeline=True).extra) in (1, 2)
+
+    def test_contradicts_passing_everything_on(self) -> None:
+        with pytest.raises(exceptions.UnsupportedOptionError, match="close_fds"):
+            Process(CHEAP, close_fds=False, die_with_parent=True)
+
+    def test_a_child_that_cannot_be_started(self) -> None:
+        with pytest.raises(FileNotFoundError):
+            spawn_with(["no-such-program"], die_with_parent=True)
+
+    def test_with_asyncio(self, run: Run[None]) -> None:
+        async def main() -> None:
+            child = await aio.spawn_with(CHEAP, die_with_parent=True)
+            assert await child.wait() == 0
+
+        run(main())
+
+    def test_with_run_with(self) -> None:
+        assert run_with(CHEAP, die_with_parent=True).returncode == 0
+
+
+# Starts DEPTH generations of two each; every process says so and ignores SIGTERM, or leaves its
+# group and its parent, where that is possible.
+TREE = """
+import os, signal, subprocess, sys, time
+depth, way = int(sys.argv[1]), sys.argv[2]
+if way == "ignores": signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if way == "leaves" and hasattr(os, "fork"):
+    if os.fork(): os._exit(0)
+    os.setsid()
+for way in ("ignores", "leaves") if depth else ():
+    subprocess.Popen(
+        [sys.executable, "-ISc", os.environ["TREE"], str(depth - 1), way], close_fds=False
+    )
+print(end="x", flush=True)
+time.sleep(100)
+"""
+
+
+@contextlib.contextmanager
+def tree(depth: int, **options: Any) -> Iterator[Process[bytes]]:
+    """Yield the root of a tree in which every process runs; 2 ** (depth + 1) - 1 of them."""
+    with spawn_with(
+        [*PYTHON, TREE, str(depth), "ignores"],
+        env={**os.environ, "TREE": TREE},
+        stdout=subprocess.PIPE,
+        lifeline=True,
+        **options,
+    ) as root:
+        assert root.stdout is not None
+        for _ in range(2 ** (depth + 1) - 1):
+            assert root.stdout.read(1) == b"x"
+        yield root
+
+
+class TestKillDescendants:
+    def test_a_tree_with_double_forks_and_new_sessions(self) -> None:
+        with spawn_with([*PYTHON, "input()"], stdin=subprocess.PIPE, lifeline=True) as bystander:
+            with tree(3 if WINE else 4) as root:
+                assert root.kill_descendants() != 0
+                assert root.stdout is not None
+                assert root.stdout.read() == b""
+                assert root.kill_descendants() == root.returncode
+            with pytest.raises(subprocess.TimeoutExpired):
+                bystander.wait_released(0)
+            bystander.communicate(b"\n")
+            assert bystander.kill_descendants() == 0
+
+    def test_what_ignores_the_signal_is_killed_after_the_grace(self) -> None:
+        with tree(1, die_with_parent=True) as root:
+            assert root.kill_descendants(grace=0.2) != 0
+            assert root.stdout is not None
+            assert root.stdout.read() == b""
+
+    def test_a_child_that_has_let_go_of_the_lifeline(self) -> None:
+        script = "import os, time; os.closerange(3, 99); print(flush=True); time.sleep(100)"
+        with spawn_with([*PYTHON, script], stdout=-1, lifeline=True) as child:
+            assert child.stdout is not None
+            child.stdout.read(1)
+            assert child.kill_descendants() != 0
+
+    def test_needs_a_lifeline(self) -> None:
+        with (
+            spawn_with(CHEAP) as child,
+            pytest.raises(exceptions.UnsupportedOptionError, match="lifeline"),
+        ):
+            child.kill_descendants()
+
+    def test_a_timeout_of_run_with(self) -> None:
+        reader, writer = os.pipe()
+        with open(reader, "rb") as pipe:  # noqa: PTH123 -- it has no path
+            with pytest.raises(subprocess.TimeoutExpired):
+                run_with(
+                    [*PYTHON, TREE, "1", "ignores"],
+                    fds={1: writer},
+                    env={**os.environ, "TREE": TREE},
+                    lifeline=True,
+                    timeout=rounds(4) + 1,
+                )
+            os.close(writer)
+            assert pipe.read().strip(b"x") == b""

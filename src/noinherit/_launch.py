@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 
-from . import _channel, _handoff, _plan, _sys
+from . import _channel, _handoff, _lifetime, _plan, _sys
 from ._entry import descriptor, is_open_directory
 from ._lifeline import Lifeline
 from ._listen import variables
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._entry import Entry, Key
-    from ._sys.api import Command, Held, Trampoline
+    from ._sys.api import Command, Held, Identity, Leash, Trampoline
 
 
 class Launch:
@@ -32,6 +32,7 @@ class Launch:
 
     lifeline: Lifeline | None = None
     trampoline: Trampoline | None = None
+    leash: Leash | None = None
     directory: int | None = None  # a copy of the open directory that cwd names, if it names one
     # The thread that is starting the child.
     _thread = 0
@@ -43,6 +44,7 @@ class Launch:
         fds: _plan.Fds,
         streams: tuple[Any, Any, Any],
         lifeline: bool,
+        die_with_parent: bool,
         options: Mapping[str, Any],
     ) -> None:
         backend = _sys.backend
@@ -72,12 +74,13 @@ class Launch:
         if stderr == subprocess.STDOUT and stdout is None and _plan.merge_stderr(entries):
             stderr = None
         self._streams = [stdin, stdout, stderr]
-        if (entries or lifeline) and not (options["close_fds"] or pass_fds):
+        if (entries or lifeline or die_with_parent) and not (options["close_fds"] or pass_fds):
             raise UnsupportedOptionError("close_fds", "False", "fds asks for an exact table")
         self._options = options
         self.engine = backend.choose_engine(entries, options)
         self._entries = entries
         self._wants_lifeline = lifeline
+        self._die_with_parent = die_with_parent
         self._has_preexec_fn = options["preexec_fn"] is not None
         # Only the child knows its LISTEN_PID. A function before preexec_fn can set it, but not in
         # an environment that Popen's own engine has already received.
@@ -113,7 +116,7 @@ class Launch:
         # If a trampoline starts in any case, it assigns the numbers: no copy needs its own.
         in_place = self.engine.by_popen and not self._needs_trampoline
         held: list[Held] = []
-        if self._entries or self._wants_lifeline or self._beyond_popen:
+        if self._entries or self._wants_lifeline or self._die_with_parent or self._beyond_popen:
             self._thread = threading.get_ident()
             forks.register(self)
         # First, because both raise for a closed descriptor and nothing else is open yet.
@@ -125,6 +128,12 @@ class Launch:
             with forks.held_off:
                 self.lifeline = Lifeline()
             held += self._hold_end(_plan.LIFELINE, self.lifeline.theirs, held, in_place=in_place)
+        with forks.held_off:
+            self.leash = _lifetime.leash(
+                die_with_parent=self._die_with_parent, lifeline=self._wants_lifeline
+            )
+        if self.leash is not None and self.leash.theirs != -1:
+            held += self._hold_end(_plan.LEASH, self.leash.theirs, held, in_place=in_place)
         beyond_popen = self._beyond_popen or any(each.is_moved for each in held)
         needs_code = self.engine.by_popen and not self._has_preexec_fn and beyond_popen
         if self._needs_trampoline or needs_code:
@@ -139,6 +148,11 @@ class Launch:
         self._entries.append(entry)
         taken = [each.number for each in held]
         return _sys.backend.hold([entry], self._copies, in_place=in_place, taken=taken)
+
+    def fasten(self, identity: Identity | None, *, group: bool) -> None:
+        """Have the child end with this process, if that was asked for."""
+        if self.leash is not None:
+            self.leash.fasten(identity, group=group)
 
     def close(self) -> None:
         """Close the copies and the child's ends. This process's end of the lifeline stays open."""
@@ -158,6 +172,8 @@ class Launch:
             for owner in (self.lifeline, self.trampoline):
                 if owner is not None:
                     owner.close()
+            if self.leash is not None:
+                _lifetime.let_go(self.leash)
 
     def after_fork(self) -> None:
         """Close everything, in a forked child; only the parent starts and awaits this child.
@@ -168,7 +184,10 @@ class Launch:
         if self._thread != threading.get_ident():
             if self.lifeline is not None:
                 self.lifeline.after_fork()
+            leash, self.leash = self.leash, None
             self.abandon()
+            if leash is not None:
+                leash.after_fork()
 
 
 def _announced(listen_fds: Sequence[Key], entries: Sequence[Entry]) -> dict[str, str]:
@@ -249,6 +268,8 @@ class Start:
         # None if a subclass bypassed Process.__init__.
         self._launch = launch
         self.held: Sequence[Held] = () if launch is None else launch.held
+        leash = None if launch is None else launch.leash
+        self.job = 0 if leash is None else leash.job
         self.directory = None if launch is None else launch.directory
         self.reset_signals = launch is not None and launch.reset_signals
         self._announced = {} if launch is None else launch.announced
@@ -258,6 +279,16 @@ class Start:
     def by_popen(self) -> bool:
         """Whether Popen's own engine must start this child."""
         return self.engine is None or self.engine.by_popen or not (self.close_fds or self.held)
+
+    @property
+    def leads_a_group(self) -> bool:
+        """Whether the child is started as the leader of a process group."""
+        flag = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # Windows
+        return (
+            bool(self.start_new_session)
+            or self.process_group == 0
+            or bool(self.creationflags & flag)
+        )
 
     def _is_for_popen(self) -> bool:
         return self.engine is not None and self.engine.by_popen

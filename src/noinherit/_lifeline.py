@@ -6,6 +6,7 @@ closed it or has ended.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
@@ -33,6 +34,8 @@ class Lifeline:
         self._one_at_a_time = forks.new_lock()
         self._released = False
         self.ours, self.theirs = socketpair()
+        # By it, on POSIX, the descendants that hold the lifeline are found.
+        self.inode = os.fstat(self.theirs.fileno()).st_ino
 
     def wait(self, timeout: float | None) -> float | None:
         """Wait until no process holds the other end; return the remaining `timeout`.

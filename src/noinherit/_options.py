@@ -48,6 +48,7 @@ class CommonOptions(TypedDict, total=False):
     pipesize: int
     process_group: int | None
     listen_fds: Iterable[Key]
+    die_with_parent: bool
 
 
 class ProcessOptions(CommonOptions, total=False):
@@ -65,7 +66,7 @@ class SpawnOptions(CommonOptions, total=False):
 
 
 class RunOptions(CommonOptions, total=False):
-    """The options of `run_with`, which returns no process that could wait on a lifeline."""
+    """The options of `run_with`."""
 
     close_fds: Literal[True]
-    lifeline: Literal[False]
+    lifeline: bool

@@ -35,7 +35,8 @@ Fds: TypeAlias = (
 LIFELINE: Key = ""
 REPORT: Key = -1
 MERGED: Key = -2
-PRIVATE = (LIFELINE, REPORT, MERGED)
+LEASH: Key = -3
+PRIVATE = (LIFELINE, REPORT, MERGED, LEASH)
 STREAMS = ("stdin", "stdout", "stderr")
 
 

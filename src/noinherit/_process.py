@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import subprocess
 import warnings
 from collections.abc import Iterable
 
-from . import _plan, _sys, _types
+from . import _lifetime, _plan, _sys, _types
 from ._entry import Key, several
 from ._launch import Launch, Start
 from ._sys.api import StrategyRefusedError
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from ._lifeline import Lifeline
     from ._options import Args, ProcessOptions, SpawnOptions
-    from ._sys.api import Identity
+    from ._sys.api import Identity, Leash
 
     class _Popen(subprocess.Popen[AnyStr]):
         # The hooks that Process calls or overrides; they are private, so typeshed omits them.
@@ -57,6 +58,9 @@ else:
 
 # As asyncio has it; 0, which is subprocess's, would be a success.
 _UNKNOWN_STATUS = 255
+# Rounds of a tenth of a second without a descendant that can be found.
+_MISSES = 10
+_HAS_EVENTS = hasattr(subprocess.Popen, "_wait_pidfd")
 
 
 class Process(_Popen["AnyStr"]):
@@ -68,6 +72,7 @@ class Process(_Popen["AnyStr"]):
     :param args: as for `spawn_with`
     :param fds: as for `spawn_with`
     :param lifeline: as for `spawn_with`
+    :param die_with_parent: as for `spawn_with`
     :param listen_fds: as for `spawn_with`
     :param reset_signals: as for `spawn_with`
     :param close_fds: False has its usual meaning, and is refused together with `fds`
@@ -80,6 +85,7 @@ class Process(_Popen["AnyStr"]):
 
     _launch: Launch | None = None  # until __init__ runs; a subclass may bypass it
     _lifeline: Lifeline | None = None
+    _leash: Leash | None = None
     _identity: Identity | None = None  # from the start until it has been reaped; not on Windows
 
     if TYPE_CHECKING:
@@ -186,6 +192,7 @@ class Process(_Popen["AnyStr"]):
         *,
         fds: _plan.Fds = (),
         lifeline: bool = False,
+        die_with_parent: bool = False,
         listen_fds: Iterable[Key] = (),
         reset_signals: bool = False,
         **options: _types.Any,
@@ -199,6 +206,7 @@ class Process(_Popen["AnyStr"]):
             fds=fds,
             streams=(stdin, stdout, stderr),
             lifeline=lifeline,
+            die_with_parent=die_with_parent,
             options={
                 "preexec_fn": preexec_fn,
                 "close_fds": close_fds,
@@ -241,6 +249,7 @@ class Process(_Popen["AnyStr"]):
             self._abandon()
             raise
         self._lifeline = launch.lifeline
+        self._leash = launch.leash
         if launch.trampoline is not None:
             launch.trampoline.finish(self)
 
@@ -264,6 +273,8 @@ class Process(_Popen["AnyStr"]):
             _sys.backend.make_inheritable_for_popen(start.streams.values())
             _sys.backend.unpatched(super()._execute_child)(*start.popen_arguments())
         self._identity = _sys.lifetime.identify(self.pid)
+        if self._launch is not None:
+            self._launch.fasten(self._identity, group=start.leads_a_group)
         self.args = start.args  # without its FdArgs
 
     def _spawn(self, start: Start) -> None:
@@ -340,12 +351,20 @@ class Process(_Popen["AnyStr"]):
 
     def _handle_exitstatus(self, status: int, *_: Any) -> None:
         super()._handle_exitstatus(status)
+        self._has_ended()
+
+    def _has_ended(self) -> None:
         self._identity = None
+        if self._leash is not None:
+            _lifetime.child_has_ended(self._leash)
 
     def _internal_poll(self, _deadstate: int | None = None, *rest: Any, **named: Any) -> int | None:
         identity = self._identity
         if identity is None:
-            return super()._internal_poll(_deadstate, *rest, **named)
+            status = super()._internal_poll(_deadstate, *rest, **named)
+            if status is not None:
+                self._has_ended()
+            return status
         # Popen's own asks for the number, and takes 0 for the status if other code has reaped it.
         if self.returncode is None and self._waitpid_lock.acquire(blocking=False):
             try:
@@ -357,7 +376,8 @@ class Process(_Popen["AnyStr"]):
                 if _deadstate is None:
                     self._lose_status()
                 else:  # in __del__
-                    self.returncode, self._identity = _deadstate, None
+                    self.returncode = _deadstate
+                    self._has_ended()
             finally:
                 self._waitpid_lock.release()
         return self.returncode
@@ -377,17 +397,27 @@ class Process(_Popen["AnyStr"]):
         self._handle_exitstatus(_UNKNOWN_STATUS << 8)
         warnings.warn(StatusUnknownWarning(self.pid, _UNKNOWN_STATUS), stacklevel=4)
 
-    if not hasattr(subprocess.Popen, "_wait_pidfd"):  # from Python 3.15 on, Popen's own does this
+    def _wait(self, timeout: float | None) -> int:
+        identity = self._identity
+        # From Python 3.15 on, Popen's own waits for an event itself.
+        if timeout is not None and timeout > 0 and identity is not None and not _HAS_EVENTS:
+            ended = identity.wait_for_exit(timeout)
+            if ended is False and self.poll() is None:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+        # It has ended, or there was no event to wait for. Popen's own _wait reaps it without
+        # blocking; where another thread is reaping it, that waits for the thread.
+        status = super()._wait(timeout)
+        self._has_ended()
+        return status
 
-        def _wait(self, timeout: float | None) -> int:
-            identity = self._identity
-            if timeout is not None and timeout > 0 and identity is not None:
-                ended = identity.wait_for_exit(timeout)
-                if ended is False and self.poll() is None:
-                    raise subprocess.TimeoutExpired(self.args, timeout)
-            # It has ended, or there was no event to wait for. Popen's own _wait reaps it without
-            # blocking; where another thread is reaping it, that waits for the thread.
-            return super()._wait(timeout)
+    def detach(self) -> None:
+        """Let the child live on when this process ends: undo ``die_with_parent=True``.
+
+        Without that option, it does nothing.
+        """
+        if self._leash is not None:
+            _lifetime.let_go(self._leash)
+            self._leash = None
 
     def wait_released(self, timeout: float | None = None) -> int:
         """Wait until the child and all its descendants that still hold the lifeline are gone.
@@ -414,6 +444,43 @@ class Process(_Popen["AnyStr"]):
             if isinstance(error, subprocess.TimeoutExpired) and error.cmd is not self.args:
                 raise  # a signal handler raised it
             raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
+
+    def kill_descendants(self, grace: float | None = None) -> int:
+        """End the child and everything that still holds its lifeline; return its exit status.
+
+        For a child that was started with ``lifeline=True``. It returns when the lifeline shows that
+        no process holds it, which is a proof: double forks, new sessions and reused process ids
+        make no difference. A process that has closed the lifeline is not found. On Windows, all
+        processes of the child's job are ended; a process that has broken away is not.
+
+        :param grace:
+           Seconds to let them end by themselves first, after SIGTERM; on Windows after
+           ``CTRL_BREAK_EVENT``, if the child was started with ``CREATE_NEW_PROCESS_GROUP``.
+        :raises UnsupportedOptionError: if the child was started without a lifeline
+        :raises PermissionError: if a process holds it that this one cannot find or may not end
+        :raises OSError:
+           with ``ENOSYS`` where they cannot be found; with ``EBADF`` after the end of a ``with``
+           block, which closes the lifeline
+
+        Availability: Linux with pidfds (5.4), Windows.
+        """
+        if self._lifeline is None:
+            raise UnsupportedOptionError("lifeline", "False", "kill_descendants() needs one")
+        end_heirs = functools.partial(
+            _sys.lifetime.end_heirs, self.pid, self._lifeline.inode, self._leash
+        )
+        if grace is not None:
+            end_heirs(gently=True)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self.wait_released(grace)
+        misses = 0
+        while misses < _MISSES:
+            found = end_heirs(gently=False)
+            self.kill()  # it may have closed the lifeline
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self.wait_released(0.1)
+            misses = 0 if found else misses + 1
+        raise PermissionError(errno.EPERM, "a process holds the lifeline that cannot be ended")
 
     def __exit__(self, *exception: object) -> None:
         try:
@@ -498,6 +565,7 @@ def spawn_with(
     *,
     fds: _plan.Fds = (),
     lifeline: bool = False,
+    die_with_parent: bool = False,
     listen_fds: Iterable[Key] = (),
     **popen_options: _types.Any,
 ) -> Process[_types.Any]:
@@ -524,6 +592,11 @@ def spawn_with(
        - In any other iterable, each descriptor keeps its number.
     :param lifeline:
        Whether the child receives one more descriptor, which `Process.wait_released` waits for.
+    :param die_with_parent:
+       Whether the system kills the child when this process ends: returns, crashes, is killed, calls
+       exec. With ``process_group=0`` or ``start_new_session=True``, the whole process group is
+       killed. On Windows, the child and all its descendants are. On POSIX the child receives one
+       more descriptor, and escapes if it closes that. `Process.detach` undoes it.
     :param listen_fds:
        Keys of `fds` that are also announced by systemd's socket activation
        (:manpage:`sd_listen_fds(3)`). They receive the numbers from 3 up, in this order, and the
@@ -556,4 +629,11 @@ def spawn_with(
     """
     if not popen_options.get("close_fds", True):
         raise UnsupportedOptionError("close_fds", "False", "spawn_with gives an exact table")
-    return Process(args, fds=fds, lifeline=lifeline, listen_fds=listen_fds, **popen_options)
+    return Process(
+        args,
+        fds=fds,
+        lifeline=lifeline,
+        die_with_parent=die_with_parent,
+        listen_fds=listen_fds,
+        **popen_options,
+    )

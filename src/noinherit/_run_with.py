@@ -133,7 +133,9 @@ def run_with(
     :param capture_output: whether the result has the child's standard output and standard error
     :param timeout: seconds; then the child is killed
     :param check: whether an exit status other than 0 raises
-    :param popen_options: as for `spawn_with`, except ``lifeline=True``
+    :param popen_options:
+       as for `spawn_with`. With ``lifeline=True``, a timeout or an exception ends
+       the descendants as well, as `Process.kill_descendants` does.
     :returns: a `subprocess.CompletedProcess`
     :raises subprocess.TimeoutExpired: after `timeout` seconds
     :raises subprocess.CalledProcessError: for an exit status other than 0, with ``check=True``
@@ -142,12 +144,6 @@ def run_with(
 
     Availability: as `spawn_with`.
     """
-    if popen_options.get("lifeline"):
-        raise UnsupportedOptionError(
-            "lifeline",
-            "True",
-            "run_with() returns no process; use spawn_with() to wait on a lifeline",
-        )
     wanted = {"stdin": "input"} if input is not None else {}
     if capture_output:
         wanted.update(stdout="capture_output", stderr="capture_output")
@@ -158,18 +154,19 @@ def run_with(
             )
         popen_options[stream] = subprocess.PIPE
     with spawn_with(args, fds=fds, **popen_options) as process:
+        end = process.kill_descendants if popen_options.get("lifeline") else process.kill
         try:
             stdout, stderr = process.communicate(input, timeout)
         except subprocess.TimeoutExpired as expired:
             expired.timeout = timeout or 0.0  # not what was left of it for the last step
-            process.kill()
+            end()
             if _sys.backend.OUTPUT_AFTER_KILL:
                 expired.stdout, expired.stderr = process.communicate()
             else:  # a grandchild may hold the pipes for ever, and what was read is known
                 process.wait()
             raise
         except BaseException:  # KeyboardInterrupt, too: the child must not outlive the call
-            process.kill()
+            end()
             raise
     status = process.returncode
     if check and status:

@@ -17,7 +17,8 @@ import subprocess
 from typing import Any
 
 from capabilities import needs_pidfd
-from noinherit import Process, exceptions, run_with, spawn_with
+from noinherit import Process, _lifetime, exceptions, run_with, spawn_with
+from noinherit._sys.posix import leash as leashes
 
 SLEEP = ["sleep", "600"]
 
@@ -127,6 +128,45 @@ class TestReapedByOtherCode:
             with pytest.raises(exceptions.StatusUnknownWarning):
                 child.wait()
             assert child.wait() == 255
+
+
+def test_a_group_that_a_child_has_left_still_ends_with_this_process() -> None:
+    leader = spawn_with(SLEEP, process_group=0, die_with_parent=True)
+    with leader, spawn_with(SLEEP, process_group=leader.pid) as member:
+        leader.kill()
+        leader.wait()
+        spawn_with(["true"], die_with_parent=True).wait()
+        (leash,) = _lifetime._lasting
+        assert isinstance(leash, leashes.Leash)
+        os.close(leash._ends.pop())  # the writing end, as when this process ends
+        assert member.wait(timeout=50) == -signal.SIGKILL
+    spawn_with(["true"], die_with_parent=True).wait()
+    assert not _lifetime._lasting
+
+
+def test_a_forked_process_does_not_hold_the_child_back() -> None:
+    script = (
+        "import os, sys, time, noinherit\n"
+        "noinherit.spawn_with(['sleep', '60'], die_with_parent=True, stdout=2)\n"
+        "if os.fork() == 0:\n"
+        "    os.close(2)\n"
+        "    print(flush=True)\n"
+        "    time.sleep(60)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stderr is not None
+        parent.stdout.readline()
+        parent.kill()
+        assert parent.stderr.read() == b""  # the child is gone; the forked process is not
+        os.killpg(parent.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("script", ["exit 3", "kill -TERM $$", "kill -SEGV $$", "exit 255"])

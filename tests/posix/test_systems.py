@@ -19,6 +19,7 @@ FLOCK = ", ".join(f"('{name}', ctypes.{kind.__name__})" for name, kind, *_ in sy
 # All that a system's file holds. The values are those of the system that runs the test.
 NEW_SYSTEM = f"""
 import ctypes
+from noinherit._sys.posix.guardian import Leash
 from noinherit._sys.posix.identity import Identity as identify
 
 NEEDS_ABSOLUTE_PROGRAM = False
@@ -37,6 +38,7 @@ def process(pid): return "", ""
 def named(name): return []
 def audit_other(pid): return []
 def exit_event(pid): return None
+def signal_heirs(inode, signum): return 0
 def set_noinherit_range(first, last): return False
 """
 

@@ -36,7 +36,6 @@ def a_value_of_another_type(cmd: list[str]) -> None:
 def an_option_that_is_always_refused(cmd: list[str]) -> None:
     spawn_with(cmd, close_fds=False)  # type: ignore[call-overload]  # must fail
     run_with(cmd, close_fds=False)  # type: ignore[call-overload]  # must fail
-    run_with(cmd, lifeline=True)  # type: ignore[call-overload]  # must fail
 
 
 async def text_for_asyncio(cmd: list[str]) -> None:

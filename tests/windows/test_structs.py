@@ -28,6 +28,7 @@ LAYOUTS = {
     ),
     "STARTUPINFOEXW": (112, {"lpAttributeList": 104}),
     "PROCESS_INFORMATION": (24, {"hThread": 8, "dwProcessId": 16, "dwThreadId": 20}),
+    "JOBOBJECT_BASIC_ACCOUNTING_INFORMATION": (48, {"ActiveProcesses": 40}),
     "JOBOBJECT_BASIC_LIMIT_INFORMATION": (
         64,
         {"LimitFlags": 16, "MinimumWorkingSetSize": 24, "Affinity": 48, "SchedulingClass": 60},

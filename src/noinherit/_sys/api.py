@@ -121,6 +121,8 @@ if TYPE_CHECKING:
         # The redirected standard streams. `held` has the other descriptors for the child.
         streams: Mapping[int, int]
         held: Sequence[Held]
+        # The handle of a job that the child is born in, or 0 (Windows only).
+        job: int
         # A copy of the open directory that `cwd` names, if it names one.
         directory: int | None
         engine: Any
@@ -284,6 +286,8 @@ if TYPE_CHECKING:
         Several threads may call its methods at once.
         """
 
+        pid: int
+
         def pidfd(self) -> int:
             """Return a new pidfd, which the caller closes."""
 
@@ -308,6 +312,26 @@ if TYPE_CHECKING:
             The child is not reaped.
             """
 
+    class Leash(Protocol):
+        """What ends a child when this process ends; its owner closes it."""
+
+        # The descriptor that the child has to hold; -1 if none.
+        theirs: int
+        # The handle of the job that the child has to be born in; 0 if none.
+        job: int
+
+        def fasten(self, identity: Any, *, group: bool) -> None:
+            """Begin with it: `identity` has just been started; `group`: as leader of a group."""
+
+        def is_over(self) -> bool:
+            """Return whether nothing is left that it would end; the child has been reaped."""
+
+        def close(self) -> None:
+            """Let the child live on."""
+
+        def after_fork(self) -> None:
+            """Close what a forked child must not hold, and nothing else."""
+
     class Lifetime(Protocol):
         """How a platform ends children; a module of each platform package."""
 
@@ -316,6 +340,15 @@ if TYPE_CHECKING:
 
             None on Windows.
             """
+
+        def end_heirs(self, pid: int, inode: int, leash: Leash | None, *, gently: bool) -> int:
+            """Tell all that the child `pid` has left to end, or end them; return how many.
+
+            `inode` is that of the child's end of the lifeline, on POSIX.
+            """
+
+        def leash(self, *, die_with_parent: bool, lifeline: bool) -> Leash | None:
+            """Return a leash for a child with these options; None if that needs none here."""
 
     class Audit(Protocol):
         """How a platform looks at processes; a module of each platform package."""
@@ -358,6 +391,13 @@ if TYPE_CHECKING:
 
             The child is not reaped.
             """
+
+        def signal_heirs(self, inode: int, signum: int) -> int:
+            """Send `signum` to all that hold the socket `inode`; return how many got it."""
+
+        @property
+        def Leash(self) -> Callable[[], Leash]:  # noqa: N802 -- a class
+            """Return the class of leashes."""
 
         def identify(self, pid: int) -> Identity:
             """See `Lifetime.identify`."""

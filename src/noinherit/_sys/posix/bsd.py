@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import os
 import select
 import sys
 import time
@@ -17,8 +18,27 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..._descriptor import Descriptor
 
+__all__ = [
+    "NEEDS_ABSOLUTE_PROGRAM",
+    "POSIX_SPAWN_CLOEXEC_DEFAULT",
+    "POSIX_SPAWN_SETPGROUP",
+    "POSIX_SPAWN_SETSID",
+    "POSIX_SPAWN_SETSIGDEF",
+    "POSIX_SPAWN_SETSIGMASK",
+    "Leash",
+    "audit_other",
+    "exit_event",
+    "flock",
+    "identify",
+    "name_of",
+    "set_noinherit_range",
+    "signal_heirs",
+    "wait_for_exit",
+]
+
 assert sys.platform not in ("linux", "win32")
 
+from .guardian import Leash
 from .identity import Identity
 
 NEEDS_ABSOLUTE_PROGRAM = False
@@ -75,6 +95,11 @@ class identify(Identity):  # noqa: N801 -- a function elsewhere
     def wait_for_exit(self, timeout: float) -> bool | None:
         """Return whether the child ends within `timeout` seconds; None without an event."""
         return wait_for_exit(self.pid, timeout)
+
+
+def signal_heirs(inode: int, signum: int) -> int:
+    """Raise `OSError`: only Linux's /proc shows who holds a socket."""
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
 def name_of(number: int) -> str:

@@ -10,6 +10,7 @@ import fcntl
 import os
 
 from .bsd import (
+    Leash,
     audit_other,
     exit_event,
     flock,
@@ -18,6 +19,7 @@ from .bsd import (
     named,
     process,
     set_noinherit_range,
+    signal_heirs,
     wait_for_exit,
 )
 
@@ -28,6 +30,7 @@ __all__ = [
     "POSIX_SPAWN_SETSID",
     "POSIX_SPAWN_SETSIGDEF",
     "POSIX_SPAWN_SETSIGMASK",
+    "Leash",
     "audit_other",
     "exit_event",
     "flock",
@@ -37,6 +40,7 @@ __all__ = [
     "named",
     "process",
     "set_noinherit_range",
+    "signal_heirs",
     "wait_for_exit",
 ]
 

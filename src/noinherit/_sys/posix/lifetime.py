@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 assert sys.platform != "win32"
@@ -10,11 +11,21 @@ from . import system
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..api import Identity
+    from ..api import Identity, Leash
 
-__all__ = ["identify"]
+__all__ = ["end_heirs", "identify", "leash"]
 
 
 def identify(pid: int) -> Identity:
     """Return the identity of a child that has just been started."""
     return system.identify(pid)
+
+
+def leash(*, die_with_parent: bool, lifeline: bool) -> Leash | None:
+    """Return what kills a child when this process ends, if it shall."""
+    return system.Leash() if die_with_parent else None
+
+
+def end_heirs(pid: int, inode: int, leash: Leash | None, *, gently: bool) -> int:
+    """Send SIGTERM, or SIGKILL, to all that hold the lifeline `inode`; return how many got it."""
+    return system.signal_heirs(inode, signal.SIGTERM if gently else signal.SIGKILL)

@@ -10,6 +10,8 @@ from ctypes import c_int, c_int64, c_short
 assert sys.platform == "linux"
 
 from . import libc
+from .heirs import signal_heirs
+from .leash import Leash
 from .pidfd import identify, readable
 
 TYPE_CHECKING = False
@@ -25,6 +27,7 @@ __all__ = [
     "POSIX_SPAWN_SETSID",
     "POSIX_SPAWN_SETSIGDEF",
     "POSIX_SPAWN_SETSIGMASK",
+    "Leash",
     "audit_other",
     "exit_event",
     "flock",
@@ -34,6 +37,7 @@ __all__ = [
     "named",
     "process",
     "set_noinherit_range",
+    "signal_heirs",
     "wait_for_exit",
 ]
 

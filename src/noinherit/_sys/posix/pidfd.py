@@ -35,9 +35,17 @@ class Pidfd(Identity):
     def __init__(self, pid: int) -> None:
         super().__init__(pid)
         self._owned: list[int] = []
-        # One C call: no signal handler can raise an exception before it is recorded.
-        self._owned.extend(map(os.pidfd_open, [pid]))
-        (self.number,) = self._owned
+        with forks.held_off:
+            # One C call: no signal handler can raise an exception before it is recorded.
+            self._owned.extend(map(os.pidfd_open, [pid]))
+            (self.number,) = self._owned
+            forks.register(self)
+
+    def after_fork(self) -> None:
+        """Close it: in a forked child, it would be the parent's child's."""
+        self.number = -1
+        while self._owned:
+            os.close(self._owned.pop())
 
     def __del__(self, close: object = os.close) -> None:
         for number in getattr(self, "_owned", ()):
@@ -59,11 +67,16 @@ class Pidfd(Identity):
 
     def send_signal(self, signum: int) -> None:
         """Send `signum`, unless the child has been reaped."""
+        if self.number == -1:  # in a forked child
+            return super().send_signal(signum)
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.number, signum)
+        return None
 
     def reap(self, flags: int) -> tuple[int, int]:
         """Return process id and status, as `os.waitpid`; see `Identity.reap`."""
+        if self.number == -1:
+            return super().reap(flags)
         result = os.waitid(os.P_PIDFD, self.number, flags | os.WEXITED)
         if result is None:
             return 0, 0
@@ -74,7 +87,7 @@ class Pidfd(Identity):
 
     def wait_for_exit(self, timeout: float) -> bool | None:
         """Return whether the child ends within `timeout` seconds."""
-        return readable(self.number, timeout)
+        return None if self.number == -1 else readable(self.number, timeout)
 
 
 def readable(pidfd: int, timeout: float) -> bool:
@@ -113,8 +126,7 @@ def identify(pid: int) -> Identity:
     a sandbox, too many open files.
     """
     try:
-        with forks.held_off:
-            found = Pidfd(pid)
+        found = Pidfd(pid)
         # With SIGCHLD ignored, or another thread in waitpid(-1), the number may be free again.
         os.waitid(os.P_PIDFD, found.number, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except (ProcessLookupError, ChildProcessError):

@@ -241,6 +241,8 @@ def spawn(start: Start) -> tuple[int, Any]:
             each.identity = letterbox.address(index, child_handles[_LETTERBOX])
         fill_startup_info(startup, child_handles, kinds)
         args, env, added_env = start.resolve_command()
+        if start.job:
+            attributes = {**attributes, structs.PROC_THREAD_ATTRIBUTE_JOB_LIST: handles(start.job)}
         program, line = command(args, start.executable, start.shell, startup)
         if sockets and _is_launcher(program, args):
             program = _python_proper()

@@ -174,7 +174,7 @@ def create(
                 ctypes.create_unicode_buffer(line),
                 None,
                 None,
-                bool(attributes),
+                structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST in attributes,
                 flags,
                 block,
                 directory,

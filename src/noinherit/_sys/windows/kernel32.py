@@ -221,6 +221,25 @@ SetInformationJobObject = _declare(
     lpJobObjectInformation=c_void_p,
     cbJobObjectInformationLength=DWORD,
 )
+QueryInformationJobObject = _declare(
+    _kernel32,
+    "QueryInformationJobObject",
+    BOOL,
+    _false_and_last_error,
+    hJob=HANDLE,
+    JobObjectInformationClass=c_uint32,
+    lpJobObjectInformation=c_void_p,
+    cbJobObjectInformationLength=DWORD,
+    lpReturnLength=c_void_p,
+)
+TerminateJobObject = _declare(
+    _kernel32,
+    "TerminateJobObject",
+    BOOL,
+    _false_and_last_error,
+    hJob=HANDLE,
+    uExitCode=c_uint32,
+)
 AssignProcessToJobObject = _declare(
     _kernel32,
     "AssignProcessToJobObject",

@@ -48,7 +48,9 @@ PROC_THREAD_ATTRIBUTE_PARENT_PROCESS = 0x20000
 PROC_THREAD_ATTRIBUTE_HANDLE_LIST = 0x20002
 PROC_THREAD_ATTRIBUTE_JOB_LIST = 0x2000D
 
+JobObjectBasicAccountingInformation = 1
 JobObjectExtendedLimitInformation = 9
+JOB_OBJECT_LIMIT_BREAKAWAY_OK = 0x0800
 JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK = 0x1000
 JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE = 0x2000
 
@@ -154,6 +156,21 @@ class IO_COUNTERS(Structure):  # noqa: N801 -- the SDK's name
         ("ReadTransferCount", c_uint64),
         ("WriteTransferCount", c_uint64),
         ("OtherTransferCount", c_uint64),
+    )
+
+
+class JOBOBJECT_BASIC_ACCOUNTING_INFORMATION(Structure):  # noqa: N801 -- the SDK's name
+    """What QueryInformationJobObject fills in about the processes of a job."""
+
+    _fields_ = (
+        ("TotalUserTime", c_int64),
+        ("TotalKernelTime", c_int64),
+        ("ThisPeriodTotalUserTime", c_int64),
+        ("ThisPeriodTotalKernelTime", c_int64),
+        ("TotalPageFaultCount", c_uint32),
+        ("TotalProcesses", c_uint32),
+        ("ActiveProcesses", c_uint32),
+        ("TotalTerminatedProcesses", c_uint32),
     )
 
 

@@ -1,0 +1,49 @@
+"""Linux: ends every process that holds a lifeline, found by the lifeline's identity.
+
+A process is found in /proc by the inode of the child's end, named by a pidfd, and looked at again:
+if the process still holds the lifeline, the pidfd cannot name another one. What it starts meanwhile
+is found in the next round. The lifeline's end of file shows that no more rounds are needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+
+assert sys.platform == "linux"
+
+
+def signal_heirs(inode: int, signum: int) -> int:
+    """Send `signum` to all processes that hold the socket `inode`; return how many got it."""
+    if not hasattr(os, "pidfd_open"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    link = f"socket:[{inode}]"
+    own = str(os.getpid())
+    found = 0
+    for pid in os.listdir("/proc"):
+        if pid.isdecimal() and pid != own and _holds(pid, link):
+            # It has ended by now, or has another user: the end of file will tell.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                pidfd = os.pidfd_open(int(pid))
+                try:
+                    if _holds(pid, link):
+                        signal.pidfd_send_signal(pidfd, signum)
+                        found += 1
+                finally:
+                    os.close(pidfd)
+    return found
+
+
+def _holds(pid: str, link: str) -> bool:
+    folder = f"/proc/{pid}/fd"
+    try:
+        for number in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):  # it has been closed meanwhile
+                if os.readlink(f"{folder}/{number}") == link:
+                    return True
+    except OSError:  # it has ended, or has another user
+        pass
+    return False
