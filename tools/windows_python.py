@@ -38,7 +38,7 @@ from pathlib import Path
 from linux_python import download
 
 # Raise it when what `build` makes changes: older folders are then made anew.
-RECIPE = "4"
+RECIPE = "5"
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 CARRIER = "panda3d==1.10.16"
 # Later ones want more of Windows than Wine 8 has.
@@ -67,6 +67,7 @@ def pytest_sessionfinish():  # xdist ends a worker that takes long after this
 # Debian keeps wineserver out of PATH.
 WINE = {"wine": "wine", "wineserver": "wine64"}
 COMPILER = {"x86_64-w64-mingw32-gcc": "gcc-mingw-w64-x86-64"}
+COMPILER_32 = "i686-w64-mingw32-gcc"
 PACKERS = {"apt-get": "apt", "dpkg-deb": "dpkg", "patchelf": "patchelf"}
 # Wine 10 with what its server and its own DLLs load. It does without the rest.
 NEWEST_WINE = ["wine64", "libwine", "wine-common", "libc6", "libunwind8", "liblzma5"]
@@ -222,6 +223,15 @@ class WindowsPython:
         self._compile(target, source)
         return f"Z:{target}"
 
+    def compiled_32(self, source: Path) -> dict[str, str]:
+        """Return the environment with the path of the 32-bit program made from one C file."""
+        if shutil.which(COMPILER_32) is None:
+            print(f"No {COMPILER_32} here: the tests that need 32-bit programs will say so.")
+            return {}
+        target = self.folder / f"{source.stem}-32.exe"
+        subprocess.run([COMPILER_32, "-o", target, source], check=True)
+        return {f"{source.stem.upper()}32": f"Z:{target}"}
+
     def _launcher(self) -> None:
         source = self.folder / "main.c"
         source.write_text(LAUNCHER)
@@ -247,12 +257,12 @@ class WindowsPython:
         shutil.move(scratch / "wine" / "root", self.folder / "wine")
 
         libraries = self.folder / "wine" / LIBRARIES
-        shutil.rmtree(libraries / "wine" / "i386-windows")
         # As Debian's package does when it is installed: Wine only loads what is marked as its own.
-        zlib = self.folder / "wine" / "usr" / "x86_64-w64-mingw32" / "lib" / "zlib1.dll"
-        content = bytearray(zlib.read_bytes())
-        content[64:96] = b"Wine builtin DLL".ljust(32, b"\0")
-        (libraries / "wine" / "x86_64-windows" / zlib.name).write_bytes(content)
+        for compiler, architecture in (("x86_64", "x86_64"), ("i686", "i386")):
+            zlib = self.folder / "wine" / "usr" / f"{compiler}-w64-mingw32" / "lib" / "zlib1.dll"
+            content = bytearray(zlib.read_bytes())
+            content[64:96] = b"Wine builtin DLL".ljust(32, b"\0")
+            (libraries / "wine" / f"{architecture}-windows" / zlib.name).write_bytes(content)
         for name in WINE:
             # One change at a time: patchelf 0.14 takes one's value for another's. An RPATH, unlike
             # a RUNPATH, is also used for what the program loads.
@@ -313,6 +323,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     passed_on["COVERAGE_FILE"] = f"Z:{data}"
             options.arguments[:0] = ["-m", "pytest", *plugins]
             passed_on["WRITER"] = windows.compiled(helpers / "writer.c")
+            passed_on |= windows.compiled_32(helpers / "writer.c")
             if windows.node.exists():
                 passed_on["NODE"] = f"Z:{windows.node}"
         windows.see(Path.cwd() / "src")

@@ -72,3 +72,17 @@ def _may_unshare() -> bool:
 
 
 needs_pid_namespace = _needs(_may_unshare(), "a new pid namespace, by unshare")
+
+
+def _runs_32_bit_programs() -> bool:
+    try:
+        done = subprocess.run([os.environ["WRITER32"]], stdout=subprocess.PIPE, check=False)
+    except (KeyError, OSError):
+        return False
+    return done.stdout == b"4"
+
+
+runs_32_bit_programs = _needs(
+    _runs_32_bit_programs(),
+    "a system that runs 32-bit Windows programs, and writer.c, compiled as one, as WRITER32",
+)

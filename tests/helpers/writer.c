@@ -1,4 +1,16 @@
-/* A program that knows nothing of noinherit: writes to the descriptor 5 it was started with. */
+/* A program that knows nothing of noinherit: writes to the descriptors whose numbers are its
+   arguments, and says how wide its pointers are. Without arguments, it only does the latter. */
 #include <io.h>
+#include <stdio.h>
+#include <stdlib.h>
 
-int main(void) { return _write(5, "written to 5", 12) == 12 ? 0 : 1; }
+int main(int argc, char **argv) {
+    int length, failed = 0;
+    char text[40];
+    for (int i = 1; i < argc; i++) {
+        length = sprintf(text, "written to %d", atoi(argv[i]));
+        failed |= _write(atoi(argv[i]), text, length) != length;
+    }
+    printf("%d", (int)sizeof(void *));
+    return failed;
+}

@@ -105,6 +105,12 @@ def test_the_windows_headers_agree(tmp_path: Path) -> None:
         "#include <windows.h>\n#include <winternl.h>\n#include <mswsock.h>\n"
         "#ifndef PROC_THREAD_ATTRIBUTE_JOB_LIST\n"
         "#define PROC_THREAD_ATTRIBUTE_JOB_LIST ProcThreadAttributeValue(13, 0, 1, 0)\n"
+        "#endif\n"
+        "#ifndef ERROR_VIRUS_INFECTED\n"
+        "#define ERROR_VIRUS_INFECTED 225\n"
+        "#endif\n"
+        "#ifndef ERROR_SYSTEM_INTEGRITY_POLICY_VIOLATION\n"
+        "#define ERROR_SYSTEM_INTEGRITY_POLICY_VIOLATION 4551\n"
         "#endif\n" + "\n".join(checks)
     )
     subprocess.run([COMPILER, "-c", "-o", tmp_path / "check.o", source], check=True)

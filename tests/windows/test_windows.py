@@ -264,7 +264,7 @@ class TestUnawareChildren:
     @pytest.mark.skipif("WRITER" not in os.environ, reason="needs writer.c, compiled, as WRITER")
     def test_a_c_program_writes_to_a_descriptor(self, tmp_path: Path) -> None:
         with (tmp_path / "out").open("w+b") as out:
-            run_with([os.environ["WRITER"]], fds={5: out}, check=True)
+            run_with([os.environ["WRITER"], "5"], fds={5: out}, stdout=-3, check=True)
             out.seek(0)
             assert out.read() == b"written to 5"
 

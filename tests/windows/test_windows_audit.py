@@ -23,6 +23,7 @@ import probe
 from noinherit import Descriptor, audit, spawn_with
 from noinherit._sys.windows import audit as windows_audit
 from noinherit._sys.windows import kernel32 as k32
+from noinherit._sys.windows import ntdll
 
 Make = Callable[[], int]
 
@@ -82,7 +83,7 @@ def test_a_file_that_cannot_be_asked(make_file: Make, monkeypatch: pytest.Monkey
 
 
 def test_an_object_that_tells_nothing(event: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(k32, "NtQueryObject", lambda *arguments: 0xC0000022)
+    monkeypatch.setattr(ntdll, "NtQueryObject", lambda *arguments: 0xC0000022)
     assert (seen(event).kind, seen(event).name) == ("other", "")
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import probe
 from noinherit import Process, exceptions, fd_arg, run_with, socketpair, spawn_with
-from noinherit._sys.windows import kernel32
+from noinherit._sys.windows import ws2_32
 from support import CHEAP, child
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
@@ -191,7 +191,7 @@ class TestSockets:
         self.test_have_no_number_to_be_told()  # has everything loaded
         run_with(CHEAP, input=b"", fds={3: 2})
         before = count()
-        monkeypatch.setattr(kernel32, "WSADuplicateSocketW", fail)
+        monkeypatch.setattr(ws2_32, "WSADuplicateSocketW", fail)
         with socket.socket() as sock, pytest.raises(OSError, match="not today"):
             spawn_with([*PYTHON, "input()"], stdin=subprocess.PIPE, fds={"a": sock})
         assert count() <= before
@@ -213,11 +213,11 @@ class TestSockets:
     def test_are_inheritable_nowhere(self) -> None:
         # Windows makes them so, Wine does not; here they are wherever Windows would.
         prelude = (
-            "from noinherit._sys.windows import kernel32 as k32; open_socket = k32.WSASocketW\n"
+            "from noinherit._sys.windows import ws2_32; open_socket = ws2_32.WSASocketW\n"
             "def as_windows_does(*args):\n"
             "    opened = open_socket(*args); os.set_handle_inheritable(opened, True)\n"
             "    return opened\n"
-            "k32.WSASocketW = as_windows_does\n"
+            "ws2_32.WSASocketW = as_windows_does\n"
         )
         script = "fds = inherited()\nwith fds['a'].socket() as s: print(s.get_inheritable())"
         before = count()

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from noinherit import run_with
-from noinherit._sys.windows import helper_parent, structs
+from noinherit._sys.windows import helper_parent, ntdll, structs, ws2_32
 from noinherit._sys.windows import kernel32 as k32
 from probe import handles, identity
 from support import CHEAP, WINE, witness
@@ -52,9 +52,10 @@ def calls(at: int = -1, act: Callable[[], object] = list) -> Iterator[list[str]]
         return real(*args)
 
     with pytest.MonkeyPatch.context() as patch:
-        for name, real in list(vars(k32).items()):
-            if hasattr(real, "errcheck"):
-                patch.setattr(k32, name, functools.partial(call, name, real))
+        for module in (k32, ntdll, ws2_32):
+            for name, real in list(vars(module).items()):
+                if hasattr(real, "errcheck"):
+                    patch.setattr(module, name, functools.partial(call, name, real))
         yield names
 
 

@@ -24,6 +24,7 @@ assert sys.platform == "win32"
 import msvcrt
 
 from . import kernel32 as k32
+from . import ntdll
 from .handles import KINDS, duplicate, open_handles
 
 _POINTER = ctypes.sizeof(ctypes.c_void_p)
@@ -83,7 +84,7 @@ def _standard_handles(process: int) -> tuple[int, ...]:
     They are in fields that winternl.h calls reserved; everybody else's debugger reads them there.
     """
     basic = structs.PROCESS_BASIC_INFORMATION()
-    k32.NtQueryInformationProcess(
+    ntdll.NtQueryInformationProcess(
         process, structs.ProcessBasicInformation, ctypes.byref(basic), ctypes.sizeof(basic), None
     )
     try:
@@ -200,7 +201,7 @@ def _kind_and_identity(handle: int) -> tuple[str, str]:
 def _queried(handle: int, question: int) -> str:
     """Return the object's type or name; nothing for one that has none, or does not tell."""
     buffer = ctypes.create_string_buffer(_LONGEST_STRING)
-    if k32.NtQueryObject(handle, question, buffer, len(buffer), None):
+    if ntdll.NtQueryObject(handle, question, buffer, len(buffer), None):
         return ""
     text = structs.UNICODE_STRING.from_buffer(buffer)
     return ctypes.wstring_at(text.Buffer, text.Length // 2) if text.Buffer else ""

@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import sys
-import threading
 
 from ..._entry import Handle, shown
-from ...exceptions import (
-    ClosedDescriptorError,
-    UnknownStrategyError,
-    UnsupportedOptionError,
-)
-from .. import trust
+from ...exceptions import ClosedDescriptorError, UnsupportedOptionError
 from ..api import Description, Held
 from . import structs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, NoReturn
 
     from ..._descriptor import Descriptor
     from ..._entry import Entry
     from ..api import Start
-    from .create_process import Attributes
 
 assert sys.platform == "win32"
 
 from . import kernel32 as k32
-from .create_process import command, create, fill_startup_info, handles, startup_info
+from .child import LETTERBOX, Child, streams
+from .create_process import startup_info
 from .handles import (
     KINDS,
     duplicate,
@@ -40,10 +33,10 @@ from .handles import (
     private_copy,
     set_inheritable,
     set_noinherit_all,
-    standard_handles,
 )
-from .helper_parent import HelperParent, helper_parent
+from .helper_parent import helper_parent
 from .sockets import HeldSocket, Letterbox, is_socket
+from .strategies import HANDLE_LIST, HELPER_PARENT, describe_strategy, start_child
 
 __all__ = [
     "HAS_EXEC",
@@ -74,32 +67,12 @@ __all__ = [
     "unpatched",
 ]
 
-_HELPER, _HANDLE_LIST = STRATEGIES = ("helper-parent", "handle-list")
-_GUARANTEES = {
-    _HELPER: "handles are inheritable in a helper process only, which starts no other child: "
-    "nothing here ever is.",
-    _HANDLE_LIST: "copies are inheritable here while a child is started, one at a time; "
-    "a child that something else starts then with bInheritHandles=TRUE also takes them.",
-}
-
 # What every known reader of lpReserved2 takes (libuv's has the lowest limit).
 _LIMIT = 255
 OUTPUT_AFTER_KILL = True
 NUMBER_FORMAT = "{:#x}"
 SPEAKS_LISTEN_FDS = False
 HAS_EXEC = False
-_HELPERS_TRIED = 3
-# Where a child's handles are told apart by number, the letterbox has one that it will not see.
-_LETTERBOX = -1
-_one_at_a_time = threading.Lock()
-
-
-def strategy() -> str:
-    """Return the strategy that ``NOINHERIT_STRATEGY`` asks for, else the helper parent."""
-    name = trust.variable("NOINHERIT_STRATEGY")[0] or _HELPER
-    if name not in STRATEGIES:
-        raise UnknownStrategyError(name, STRATEGIES)
-    return name
 
 
 def limit() -> int:
@@ -230,125 +203,13 @@ def spawn(start: Start) -> tuple[int, Any]:
     handed = [each for each in start.held if not isinstance(each, HeldSocket)]
     sources = dict(start.streams)
     if sources or start.held or listed:
-        sources = {**_streams(startup, sources), **{each.number: each.copy for each in handed}}
-    kinds = {each.number: k32.GetFileType(each.copy) for each in handed}
-
-    def create_with(child_handles: Mapping[int, int], attributes: Attributes) -> tuple[int, Any]:
-        for each in handed:
-            each.handle = child_handles[each.number]
-            each.identity = f"{each.handle:x}"
-        for index, each in enumerate(sockets):
-            each.identity = letterbox.address(index, child_handles[_LETTERBOX])
-        fill_startup_info(startup, child_handles, kinds)
-        args, env, added_env = start.resolve_command()
-        if start.job:
-            attributes = {**attributes, structs.PROC_THREAD_ATTRIBUTE_JOB_LIST: handles(start.job)}
-        program, line = command(args, start.executable, start.shell, startup)
-        if sockets and _is_launcher(program, args):
-            program = _python_proper()
-            added_env = {**added_env, "__PYVENV_LAUNCHER__": sys.executable}
-        return create(
-            program,
-            line,
-            start.cwd,
-            env,
-            added_env,
-            start.creationflags,
-            startup,
-            attributes,
-            letterbox.fill if sockets else None,
-        )
-
+        sources = {**streams(startup, sources), **{each.number: each.copy for each in handed}}
     with contextlib.ExitStack() as stack:
+        letterbox = None
         if sockets:
             letterbox = stack.enter_context(Letterbox(sockets))
-            sources[_LETTERBOX] = letterbox.reader
-        return _start(create_with, sources, listed)
-
-
-def _streams(startup: structs.STARTUPINFOW, redirected: Mapping[int, int]) -> dict[int, int]:
-    """Return `redirected` and, for the others, copies of the caller's or this process's streams."""
-    streams: Sequence[int | None] = standard_handles()
-    if startup.dwFlags & structs.STARTF_USESTDHANDLES:
-        streams = (startup.hStdInput, startup.hStdOutput, startup.hStdError)
-    return {
-        number: redirected[number] if number in redirected else private_copy(handle)
-        for number, handle in enumerate(streams)
-    }
-
-
-def _start(
-    create_with: Callable[[Mapping[int, int], Attributes], tuple[int, Any]],
-    sources: Mapping[int, int],
-    listed: Iterable[int],
-) -> tuple[int, Any]:
-    """Call `create_with` with the values that the child's handles have, by number."""
-    if not sources:
-        return create_with({}, {})
-    if listed or strategy() == _HANDLE_LIST:
-        # A caller's own list means handles of this process, under the values they have here.
-        with _one_at_a_time, _exposed_here(sources) as child_handles:
-            values = dict.fromkeys([*child_handles.values(), *listed])
-            return create_with(
-                child_handles, {structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST: handles(*values)}
-            )
-    for attempt in itertools.count(1):
-        helper = helper_parent()
-        try:
-            with _exposed_in(helper, sources) as child_handles:
-                attributes = {
-                    structs.PROC_THREAD_ATTRIBUTE_PARENT_PROCESS: handles(helper.process),
-                    structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST: handles(*child_handles.values()),
-                }
-                return create_with(child_handles, attributes)
-        except OSError:
-            # Another process killed the helper. Retry with a new one, a limited number of times.
-            if not helper.has_ended() or attempt == _HELPERS_TRIED:
-                raise
-    raise AssertionError("unreachable")
-
-
-def _python_proper() -> str:
-    proper: str = sys._base_executable  # type: ignore[attr-defined]  # noqa: SLF001 -- as multiprocessing
-    return proper
-
-
-def _is_launcher(program: str | None, args: Any) -> bool:
-    """Return whether what is to run is the ``python.exe`` of this process's virtual environment.
-
-    It starts the Python proper as a child of its own, but sockets are made ready for one process.
-    Python can be told to start as if by the launcher; `multiprocessing` does it, too.
-    """
-    if program is None and args and isinstance(args, (list, tuple)):
-        program = os.fsdecode(args[0])
-    return (
-        program is not None
-        and os.path.normcase(program) == os.path.normcase(sys.executable)
-        and os.path.normcase(sys.executable) != os.path.normcase(_python_proper())
-    )
-
-
-@contextlib.contextmanager
-def _exposed_in(helper: HelperParent, sources: Mapping[int, int]) -> Iterator[dict[int, int]]:
-    child_handles: dict[int, int] = {}
-    try:
-        for number, handle in sources.items():
-            child_handles[number] = helper.duplicate_into(handle)
-        yield child_handles
-    finally:
-        helper.close_copies(child_handles.values())
-
-
-@contextlib.contextmanager
-def _exposed_here(sources: Mapping[int, int]) -> Iterator[dict[int, int]]:
-    child_handles: dict[int, int] = {}
-    try:
-        for number, handle in sources.items():
-            child_handles[number] = duplicate(handle, inheritable=True)
-        yield child_handles
-    finally:
-        for handle in child_handles.values():
-            k32.CloseHandle(handle)
+            sources[LETTERBOX] = letterbox.reader
+        return start_child(Child(start, startup, handed, letterbox), sources, listed)
 
 
 def audit(pid: int | None) -> list[Descriptor]:
@@ -360,7 +221,7 @@ def audit(pid: int | None) -> list[Descriptor]:
 
 def describe() -> Description:
     """Return what this system can do."""
-    chosen = strategy()
+    chosen, guarantee, refused = describe_strategy()
     try:
         helper_parent()
         has_helper = True
@@ -368,10 +229,10 @@ def describe() -> Description:
         has_helper = False
     return Description(
         strategy=chosen,
-        strategies=STRATEGIES,
-        refused={},
-        exact=chosen == _HELPER,
-        guarantee=_GUARANTEES[chosen],
+        strategies=(HELPER_PARENT, HANDLE_LIST),
+        refused=refused,
+        exact=chosen == HELPER_PARENT,
+        guarantee=guarantee,
         features={
             "start a helper parent in a job that ends with this process": has_helper,
             "wait for a child without polling": True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import encodings.utf_16_le  # noqa: F401 -- str.encode would import it at the first spawn
 import os
@@ -13,7 +12,7 @@ from . import structs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
     from typing import Any, Self
 
     Attributes = dict[int, ctypes.Array[ctypes.c_void_p]]
@@ -21,13 +20,26 @@ if TYPE_CHECKING:
 assert sys.platform == "win32"
 
 from . import kernel32 as k32
+from . import ntdll
+from .programs import pointer_size
 
 _CRT_KINDS = {
     structs.FILE_TYPE_DISK: 0,
     structs.FILE_TYPE_CHAR: structs.FDEV,
     structs.FILE_TYPE_PIPE: structs.FPIPE,
 }
-_POINTER = ctypes.sizeof(ctypes.c_void_p)
+_PRIORITY_CLASSES = (
+    structs.IDLE_PRIORITY_CLASS
+    | structs.BELOW_NORMAL_PRIORITY_CLASS
+    | structs.NORMAL_PRIORITY_CLASS
+    | structs.ABOVE_NORMAL_PRIORITY_CLASS
+    | structs.HIGH_PRIORITY_CLASS
+    | structs.REALTIME_PRIORITY_CLASS
+)
+_FOREIGN_PARENT = (
+    "the child was started with another parent than PROC_THREAD_ATTRIBUTE_PARENT_PROCESS names, "
+    "so it would inherit nothing"
+)
 
 
 class AttributeList:
@@ -67,13 +79,6 @@ def handles(*values: int) -> ctypes.Array[ctypes.c_void_p]:
     return (ctypes.c_void_p * len(values))(*values)
 
 
-def system_directory() -> str:
-    """Return the directory that is always there, and that nobody minds being held."""
-    buffer = ctypes.create_unicode_buffer(512)
-    k32.GetSystemDirectoryW(buffer, len(buffer))
-    return buffer.value
-
-
 def startup_info(info: Any) -> tuple[structs.STARTUPINFOW, list[int]]:
     """Return a copy of the caller's `subprocess.STARTUPINFO`, and its handle list."""
     startup = structs.STARTUPINFOW()
@@ -84,129 +89,180 @@ def startup_info(info: Any) -> tuple[structs.STARTUPINFOW, list[int]]:
     return startup, list((info.lpAttributeList or {}).get("handle_list") or ())
 
 
-def fill_startup_info(
-    startup: structs.STARTUPINFOW, child_handles: Mapping[int, int], kinds: Mapping[int, int]
-) -> None:
-    """Put the handles of the child into `startup`, by their numbers in the child."""
-    if not child_handles:
-        return
-    startup.dwFlags |= structs.STARTF_USESTDHANDLES
-    startup.hStdInput, startup.hStdOutput, startup.hStdError = (child_handles[n] for n in range(3))
-    count = max(child_handles) + 1
+def fill_startup_info(startup: structs.STARTUPINFOW, child_handles: Mapping[int, int]) -> None:
+    """Put the standard streams of the child into `startup`."""
+    if child_handles:
+        startup.dwFlags |= structs.STARTF_USESTDHANDLES
+        startup.hStdInput, startup.hStdOutput, startup.hStdError = (
+            child_handles[number] for number in range(3)
+        )
+
+
+def fill_table(
+    startup: structs.STARTUPINFOW,
+    child_handles: Mapping[int, int],
+    kinds: Mapping[int, int],
+    pointer: int,
+) -> bool:
+    """Put the C runtime's table of descriptors into `startup`; return whether it needs one.
+
+    `pointer` is the size of a pointer in the child, because the runtime there reads the handles at
+    its own width, whatever the parent's is.
+    """
+    count = max(child_handles, default=0) + 1
     if count <= 3:
-        return
+        return False
     # int count; unsigned char flags[count]; HANDLE handles[count]: without padding.
     flags = bytearray(count)
-    values = bytearray(b"\xff" * _POINTER * count)
+    values = bytearray(b"\xff" * pointer * count)
     for number, handle in child_handles.items():
-        # The runtime takes the standard streams from above, in their usual modes. It has no
-        # descriptors for events and their like; the child knows those by the manifest.
+        # The runtime takes the standard streams from `fill_startup_info`, in their usual modes. It
+        # has no descriptors for events and their like; the child finds those in the manifest.
         if number > 2 and kinds[number] in _CRT_KINDS:
             flags[number] = structs.FOPEN | _CRT_KINDS[kinds[number]]
-            values[number * _POINTER : (number + 1) * _POINTER] = handle.to_bytes(
-                _POINTER, "little"
-            )
+            # Handles have 32 significant bits, also on 64-bit Windows (Microsoft Learn,
+            # "Interprocess Communication Between 32-bit and 64-bit Applications").
+            values[number * pointer : (number + 1) * pointer] = handle.to_bytes(pointer, "little")
     table = ctypes.create_string_buffer(count.to_bytes(4, "little") + bytes(flags + values))
     startup.cbReserved2 = len(table) - 1
     startup.lpReserved2 = ctypes.addressof(table)
     startup.table = table  # keeps it alive
+    return True
 
 
-def command(
-    args: Any, executable: Any, shell: bool, startup: structs.STARTUPINFOW
-) -> tuple[str | None, str]:
-    """Return program and command line, as `subprocess` composes them."""
-    if isinstance(args, bytes) and shell:
-        raise TypeError("bytes args is not allowed on Windows")
-    if isinstance(args, os.PathLike) and shell:
-        raise TypeError("path-like args is not allowed when shell is true")
-    if isinstance(args, (bytes, os.PathLike)):
-        args = [args]
-    line = args if isinstance(args, str) else subprocess.list2cmdline(args)
-    program = None if executable is None else os.fsdecode(executable)
-    if shell:
-        startup.dwFlags |= structs.STARTF_USESHOWWINDOW
-        startup.wShowWindow = subprocess.SW_HIDE
-        interpreter = program or os.environ.get("COMSPEC")
-        if not interpreter:
-            interpreter = os.path.join(system_directory(), "cmd.exe")
-        # Only under its full name: else Windows would look for it in the directory of the
-        # running program first.
-        if program is None and os.path.isabs(interpreter):
-            program = interpreter
-        line = f'{interpreter} /c "{line}"'
-    return program, line
+def _processors(process: int) -> int:
+    own, systems = ctypes.c_size_t(), ctypes.c_size_t()
+    k32.GetProcessAffinityMask(process, ctypes.byref(own), ctypes.byref(systems))
+    return own.value
 
 
-def create(
-    program: str | None,
-    line: str,
-    cwd: Any,
-    env: Mapping[Any, Any] | None,
-    added_env: Mapping[str, str],
-    creationflags: int,
-    startup: structs.STARTUPINFOW,
-    attributes: Attributes,
-    prepare: Callable[[int], None] | None = None,
-) -> tuple[int, Any]:
-    """Start the child; `prepare` is called with its process id before it runs."""
-    # The nominal parent's own environment and directory would be taken otherwise.
-    directory = os.getcwd() if cwd is None else os.fsdecode(cwd)
-    for text in (program or "", line, directory):
-        if "\0" in text:
-            raise ValueError("embedded null character")
-    sys.audit("subprocess.Popen", program, line, None if cwd is None else directory, env)
-    block = _environment_block(env, added_env)
-    extended = structs.STARTUPINFOEXW(StartupInfo=startup)
-    extended.StartupInfo.cb = ctypes.sizeof(extended)
-    created = structs.PROCESS_INFORMATION()
-    flags = (
-        creationflags
-        | structs.CREATE_UNICODE_ENVIRONMENT
-        | structs.EXTENDED_STARTUPINFO_PRESENT
-        | (structs.CREATE_SUSPENDED if prepare else 0)
-    )
-    with AttributeList(attributes) as listed, _killed_on_error(created):
-        extended.lpAttributeList = ctypes.addressof(listed.raw)
-        try:
-            k32.CreateProcessW(
-                program,
-                ctypes.create_unicode_buffer(line),
-                None,
-                None,
-                structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST in attributes,
-                flags,
-                block,
-                directory,
-                ctypes.byref(extended),
-                ctypes.byref(created),
-            )
-        except OSError as error:
-            if created.hProcess:
-                raise  # it is a signal handler's
-            raise _named(error, program or line, cwd) from None
-        if prepare is not None:
-            prepare(created.dwProcessId)
-            if not creationflags & structs.CREATE_SUSPENDED:
-                k32.ResumeThread(created.hThread)
-    k32.CloseHandle(created.hThread)
-    return created.dwProcessId, subprocess.Handle(created.hProcess)  # type: ignore[attr-defined]  # typeshed leaves out what Popen owns a handle by
+class Request:
+    """What CreateProcessW needs, except the handles that the child inherits."""
+
+    def __init__(
+        self,
+        program: str | None,
+        line: str,
+        cwd: Any,
+        env: Mapping[Any, Any] | None,
+        added_env: Mapping[str, str],
+        creationflags: int,
+        startup: structs.STARTUPINFOW,
+    ) -> None:
+        # Otherwise the child would receive the nominal parent's environment and directory.
+        self.directory = os.getcwd() if cwd is None else os.fsdecode(cwd)
+        for text in (program or "", line, self.directory):
+            if "\0" in text:
+                raise ValueError("embedded null character")
+        self.program = program
+        self.line = line
+        self.cwd = cwd
+        self.creationflags = creationflags
+        self.startup = startup
+        self.environment = _environment_block(env, added_env)
 
 
-@contextlib.contextmanager
-def _killed_on_error(created: structs.PROCESS_INFORMATION) -> Iterator[None]:
-    """End a child that could not be prepared, or during whose start a signal handler raised.
+class NewProcess:
+    """Owner of a child that is ended on leaving the context, unless it was let `run`.
 
-    No caller can reach it.
+    No caller could reach it. It ends too if a signal handler raises during its start.
     """
-    try:
-        yield
-    except BaseException:
-        if created.hProcess:
-            k32.TerminateProcess(created.hProcess, 1)
-            k32.CloseHandle(created.hProcess)
-            k32.CloseHandle(created.hThread)
-        raise
+
+    def __init__(self) -> None:
+        self._created = structs.PROCESS_INFORMATION()
+        self._runs = False
+        self._resume = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._created.hProcess and not self._runs:
+            k32.TerminateProcess(self._created.hProcess, 1)
+            k32.CloseHandle(self._created.hProcess)
+            k32.CloseHandle(self._created.hThread)
+
+    def create(self, request: Request, attributes: Attributes) -> None:
+        """Create it; with handles to inherit, suspended."""
+        inherits = structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST in attributes
+        self._resume = inherits and not request.creationflags & structs.CREATE_SUSPENDED
+        extended = structs.STARTUPINFOEXW(StartupInfo=request.startup)
+        extended.StartupInfo.cb = ctypes.sizeof(extended)
+        flags = (
+            request.creationflags
+            | structs.CREATE_UNICODE_ENVIRONMENT
+            | structs.EXTENDED_STARTUPINFO_PRESENT
+            | (structs.CREATE_SUSPENDED if self._resume else 0)
+        )
+        with AttributeList(attributes) as listed:
+            extended.lpAttributeList = ctypes.addressof(listed.raw)
+            try:
+                k32.CreateProcessW(
+                    request.program,
+                    ctypes.create_unicode_buffer(request.line),
+                    None,
+                    None,
+                    inherits,
+                    flags,
+                    request.environment,
+                    request.directory,
+                    ctypes.byref(extended),
+                    ctypes.byref(self._created),
+                )
+            except OSError as error:
+                if self._created.hProcess:
+                    raise  # it is a signal handler's
+                raise _named(error, request.program or request.line, request.cwd) from None
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return int(self._created.dwProcessId)
+
+    def check_parent(self, pid: int) -> None:
+        """Raise if its nominal parent is another than `pid`: it would inherit nothing."""
+        information = structs.PROCESS_BASIC_INFORMATION()
+        ntdll.NtQueryInformationProcess(
+            self._created.hProcess,
+            structs.ProcessBasicInformation,
+            ctypes.byref(information),
+            ctypes.sizeof(information),
+            None,
+        )
+        if information.InheritedFromUniqueProcessId != pid:
+            raise OSError(0, _FOREIGN_PARENT, None, structs.ERROR_ACCESS_DENIED)
+
+    def set_as_own_child(self, creationflags: int) -> None:
+        """Give it what a child of this process has, where the nominal parent passed on its own.
+
+        The nominal parent has the priority class and the processors that this process had when it
+        was created.
+        """
+        process, here = self._created.hProcess, k32.GetCurrentProcess()
+        if not creationflags & _PRIORITY_CLASSES:
+            # Microsoft Learn, "CreateProcessW", dwCreationFlags.
+            own = k32.GetPriorityClass(here)
+            if own not in (structs.IDLE_PRIORITY_CLASS, structs.BELOW_NORMAL_PRIORITY_CLASS):
+                own = structs.NORMAL_PRIORITY_CLASS
+            if k32.GetPriorityClass(process) != own:
+                k32.SetPriorityClass(process, own)
+        processors = _processors(here)
+        # 0: of a process with threads in more than one processor group.
+        if processors and _processors(process) not in (0, processors):
+            k32.SetProcessAffinityMask(process, processors)
+
+    @property
+    def pointer_size(self) -> int:
+        """The size of a pointer in it."""
+        return pointer_size(self._created.hProcess)
+
+    def run(self) -> tuple[int, Any]:
+        """Let it run; return its process id and an owner of its handle."""
+        if self._resume:
+            k32.ResumeThread(self._created.hThread)
+        k32.CloseHandle(self._created.hThread)
+        self._runs = True
+        return self.pid, subprocess.Handle(self._created.hProcess)  # type: ignore[attr-defined]  # typeshed leaves out what Popen owns a handle by
 
 
 def _named(error: OSError, program: str, cwd: Any) -> OSError:

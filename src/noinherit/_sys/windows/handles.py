@@ -24,6 +24,7 @@ assert sys.platform == "win32"
 import msvcrt
 
 from . import kernel32 as k32
+from . import ntdll
 from .sockets import is_socket
 
 # What a handle is a handle of, in the manifest's words.
@@ -128,7 +129,7 @@ def open_handles(pid: int) -> Iterator[tuple[int, int]]:
     needed = ctypes.c_uint32()
     while True:
         buffer = ctypes.create_string_buffer(size)
-        status = k32.NtQuerySystemInformation(
+        status = ntdll.NtQuerySystemInformation(
             structs.SystemExtendedHandleInformation, buffer, size, ctypes.byref(needed)
         )
         if status != structs.STATUS_INFO_LENGTH_MISMATCH:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import sys
 import threading
 
@@ -24,7 +25,18 @@ if TYPE_CHECKING:
 assert sys.platform == "win32"
 
 from . import kernel32 as k32
-from .create_process import AttributeList, handles, system_directory
+from .create_process import AttributeList, handles
+from .programs import system_directory
+
+
+def helper_programs() -> list[str]:
+    """Return the programs that can be a helper, in the order in which to try them.
+
+    Every Windows has cmd.exe, but policies (AppLocker, WDAC) may forbid it to users; they do not
+    forbid the Python that runs. It is the second, because a Python of Microsoft's Store is started
+    through a link that only some processes can open.
+    """
+    return [os.path.join(system_directory(), "cmd.exe"), sys._base_executable]  # type: ignore[attr-defined]  # noqa: SLF001 -- as multiprocessing
 
 
 class HelperParent:
@@ -72,8 +84,16 @@ class HelperParent:
             raise
 
     def _create(self, attributes: Attributes) -> structs.PROCESS_INFORMATION:
-        directory = system_directory()
-        program = f"{directory}\\cmd.exe"
+        *others, last = helper_programs()
+        for program in others:
+            try:
+                return self._create_from(program, attributes)
+            except OSError as error:
+                if error.winerror not in {*structs.REFUSALS, structs.ERROR_FILE_NOT_FOUND}:
+                    raise
+        return self._create_from(last, attributes)
+
+    def _create_from(self, program: str, attributes: Attributes) -> structs.PROCESS_INFORMATION:
         startup = structs.STARTUPINFOEXW()
         startup.StartupInfo.cb = ctypes.sizeof(startup)
         created = structs.PROCESS_INFORMATION()
@@ -89,7 +109,7 @@ class HelperParent:
                 | structs.DETACHED_PROCESS
                 | structs.EXTENDED_STARTUPINFO_PRESENT,
                 None,
-                directory,
+                system_directory(),
                 ctypes.byref(startup),
                 ctypes.byref(created),
             )

@@ -31,7 +31,7 @@ assert sys.platform == "win32"
 
 import _winapi
 
-from . import kernel32 as k32
+from . import ws2_32
 
 _TOKEN_SIZE = 16
 _PID_SIZE = 4
@@ -68,9 +68,10 @@ class Letterbox:
             _winapi.NULL, _TOKEN_SIZE + _PID_SIZE + _SIZE * len(self._sockets)
         )
 
-    def address(self, index: int, handle: int) -> str:
-        """Return where a child that has the reader as `handle` finds socket `index`."""
-        return f"{handle:x}:{index:x}:{self._token.hex()}"
+    def set_identities(self, handle: int) -> None:
+        """Note where a child that has the reader as `handle` finds each socket."""
+        for index, each in enumerate(self._sockets):
+            each.identity = f"{handle:x}:{index:x}:{self._token.hex()}"
 
     def fill(self, pid: int) -> None:
         """Make the sockets ready for the process `pid`."""
@@ -126,13 +127,13 @@ def _packed(pid: int) -> bytes:
 
 def _shared(number: int, pid: int) -> bytes:
     info = structs.WSAPROTOCOL_INFOW()
-    k32.WSADuplicateSocketW(number, pid, ctypes.byref(info))
+    ws2_32.WSADuplicateSocketW(number, pid, ctypes.byref(info))
     return bytes(info)
 
 
 def _open(info: bytes) -> Shared:
     described = structs.WSAPROTOCOL_INFOW.from_buffer_copy(info)
-    opened = k32.WSASocketW(
+    opened = ws2_32.WSASocketW(
         structs.FROM_PROTOCOL_INFO,
         structs.FROM_PROTOCOL_INFO,
         structs.FROM_PROTOCOL_INFO,
@@ -143,6 +144,6 @@ def _open(info: bytes) -> Shared:
     try:
         os.set_handle_inheritable(opened, False)
     except OSError:
-        k32.closesocket(opened)
+        ws2_32.closesocket(opened)
         raise
     return described.iAddressFamily, described.iSocketType, described.iProtocol, opened

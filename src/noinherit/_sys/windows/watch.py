@@ -12,8 +12,7 @@ assert sys.platform == "win32"
 import _winapi
 import msvcrt
 
-from . import audit, structs
-from . import kernel32 as k32
+from . import audit, ntdll, structs
 from .handles import open_handles, standard_handles
 
 TYPE_CHECKING = False
@@ -49,7 +48,7 @@ def identity(number: int) -> Hashable | None:
         return None
     # PUBLIC_OBJECT_BASIC_INFORMATION: Attributes, which Wine leaves out, GrantedAccess, and more.
     information = (ctypes.c_uint32 * 14)()
-    k32.NtQueryObject(
+    ntdll.NtQueryObject(
         number, structs.ObjectBasicInformation, information, ctypes.sizeof(information), None
     )
     return information[1]
