@@ -366,19 +366,22 @@ class Process(_Popen["AnyStr"]):
                 self._has_ended()
             return status
         # Popen's own asks for the number, and takes 0 for the status if other code has reaped it.
-        if self.returncode is None and self._waitpid_lock.acquire(blocking=False):
-            try:
-                if self.returncode is None:
-                    pid, status = identity.poll()
-                    if pid:
-                        self._handle_exitstatus(status)
-            except OSError:
-                if _deadstate is None:
-                    self._lose_status()
-                else:  # in __del__
-                    self.returncode = _deadstate
-                    self._has_ended()
-            finally:
+        held: list[bool] = []
+        try:
+            # One C call: no signal handler can raise before it is recorded that the lock is held.
+            held.extend(map(self._waitpid_lock.acquire, [False]))
+            if True in held and self.returncode is None:
+                pid, status = identity.poll()
+                if pid:
+                    self._handle_exitstatus(status)
+        except OSError:
+            if _deadstate is None:
+                self._lose_status()
+            else:  # in __del__
+                self.returncode = _deadstate
+                self._has_ended()
+        finally:
+            if True in held:
                 self._waitpid_lock.release()
         return self.returncode
 
