@@ -180,6 +180,25 @@ class TestDieWithParent:
     def test_with_run_with(self) -> None:
         assert run_with(CHEAP, die_with_parent=True).returncode == 0
 
+    @pytest.mark.parametrize("option", [[], ["--die-with-parent"]])
+    def test_of_the_command_run(self, option: list[str]) -> None:
+        script = "print('ready', flush=True); print('got', input(), flush=True)"
+        with subprocess.Popen(
+            [sys.executable, "-m", "noinherit", "run", *option, "--", *PYTHON, script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.kill()
+            process.wait()
+            if not option:
+                process.stdin.write("it\n")
+                process.stdin.flush()
+            assert process.stdout.read() == ("" if option else "got it\n")
+
 
 # Starts DEPTH generations of two each; every process says so and ignores SIGTERM, or leaves its
 # group and its parent, where that is possible.

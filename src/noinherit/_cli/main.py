@@ -137,6 +137,11 @@ def _add_run(commands: Commands) -> None:
         help="put this into the command's environment",
     )
     runner.add_argument(
+        "--die-with-parent",
+        action="store_true",
+        help="end the command when this program ends, by whatever death",
+    )
+    runner.add_argument(
         "command_line", nargs=argparse.REMAINDER, metavar="COMMAND", help="and its arguments"
     )
     runner.set_defaults(refuse=runner.error)

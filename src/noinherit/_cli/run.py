@@ -133,7 +133,13 @@ def main(options: Any) -> int:
         with _forwarded() as pass_signals_to:
             _sys.signals.prepare()
             try:
-                process = spawn_with(args, fds=fds, listen_fds=announced, env=env)
+                process = spawn_with(
+                    args,
+                    fds=fds,
+                    listen_fds=announced,
+                    env=env,
+                    die_with_parent=options.die_with_parent,
+                )
             except OSError as error:
                 absent = error.errno == errno.ENOENT
                 return _failed(args[0], error, _NOT_FOUND if absent else _CANNOT_START)
