@@ -400,13 +400,22 @@ class Process(_Popen["AnyStr"]):
         self._handle_exitstatus(_UNKNOWN_STATUS << 8)
         warnings.warn(StatusUnknownWarning(self.pid, _UNKNOWN_STATUS), stacklevel=4)
 
-    def _wait(self, timeout: float | None) -> int:
+    def _times_out(self, timeout: float) -> bool:
+        """Return whether the child still runs after `timeout` seconds, if an event can show that.
+
+        In a method of its own: the traceback of `_wait`'s error must not keep the pidfd open.
+        """
         identity = self._identity
+        return (
+            identity is not None
+            and identity.wait_for_exit(timeout) is False
+            and self.poll() is None
+        )
+
+    def _wait(self, timeout: float | None) -> int:
         # From Python 3.15 on, Popen's own waits for an event itself.
-        if timeout is not None and timeout > 0 and identity is not None and not _HAS_EVENTS:
-            ended = identity.wait_for_exit(timeout)
-            if ended is False and self.poll() is None:
-                raise subprocess.TimeoutExpired(self.args, timeout)
+        if timeout is not None and timeout > 0 and not _HAS_EVENTS and self._times_out(timeout):
+            raise subprocess.TimeoutExpired(self.args, timeout)
         # It has ended, or there was no event to wait for. Popen's own _wait reaps it without
         # blocking; where another thread is reaping it, that waits for the thread.
         status = super()._wait(timeout)
