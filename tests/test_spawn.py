@@ -314,7 +314,7 @@ class TestPopenFeatures:
         [{"input": b"", "stdin": subprocess.DEVNULL}, {"capture_output": True, "stdout": 1}],
     )
     def test_run_with_refuses_two_ways_at_once(self, options: dict[str, Any]) -> None:
-        with pytest.raises(exceptions.UnsupportedOptionError, match="is given, too"):
+        with pytest.raises(exceptions.UnsupportedOptionError, match="may not both be used"):
             run_with(PROBE, **options)
 
     def test_run_with_takes_none_for_not_given(self) -> None:

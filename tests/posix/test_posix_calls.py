@@ -13,6 +13,7 @@ assert sys.platform != "win32"
 import errno
 import fcntl
 import os
+import posix
 import signal
 import subprocess
 from collections.abc import Callable
@@ -163,10 +164,10 @@ class TestAnInterruptedSpawn:
             if len(closed) == 3:
                 raise error
 
-        real = os.close
+        real = posix.close
         file = make_file()
         before = held(), children()
-        monkeypatch.setattr(os, "close", interrupted)
+        monkeypatch.setattr(posix, "close", interrupted)
         with pytest.raises(type(error), match="handler"):
             spawn_with(["sleep", "60"], fds=dict.fromkeys(range(3, 9), file))
         monkeypatch.undo()

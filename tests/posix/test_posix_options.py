@@ -24,6 +24,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -112,12 +113,10 @@ def altered(request: dict[str, Any]) -> Iterator[None]:
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED if request["blocked"] else ())
     ignored = IGNORED if request["ignored"] else ()
     handlers = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
-    before = os.environ.get("NOINHERIT_STRATEGY", "")
-    os.environ["NOINHERIT_STRATEGY"] = request["strategy"]
     try:
-        yield
+        with mock.patch.dict(os.environ, NOINHERIT_STRATEGY=request["strategy"]):
+            yield
     finally:
-        os.environ["NOINHERIT_STRATEGY"] = before
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
