@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TestChannels:
-    def test_duplex_and_half_close(self, run: Run[None]) -> None:
+    def test_open_channel_is_duplex_and_half_closes(self, run: Run[None]) -> None:
         data = b"0123456789\n" * 50_000
 
         async def main() -> None:
@@ -60,7 +60,7 @@ class TestChannels:
 
         run(main())
 
-    def test_closing_is_the_end_for_the_peer(self, run: Run[None]) -> None:
+    def test_closing_the_transport_ends_the_peers_file(self, run: Run[None]) -> None:
         async def main() -> None:
             ours, theirs = noinherit.socketpair()
             with theirs:
@@ -116,7 +116,7 @@ class TestChannels:
 
         run(main())
 
-    def test_goes_on_where_the_channel_was(self, run: Run[None]) -> None:
+    def test_open_channel_continues_where_the_channel_was(self, run: Run[None]) -> None:
         async def main() -> None:
             ours, theirs = noinherit.socketpair()
             with theirs:
@@ -129,7 +129,7 @@ class TestChannels:
 
         run(main())
 
-    def test_has_had_its_end(self, run: Run[None]) -> None:
+    def test_open_channel_after_the_end_of_file(self, run: Run[None]) -> None:
         async def main() -> None:
             ours, theirs = noinherit.socketpair()
             with theirs:
@@ -146,7 +146,9 @@ class TestChannels:
         run(main())
 
     @pytest.mark.parametrize("rounds", range(5))
-    def test_cancelled_it_closes_once_what_it_opened(self, run: Run[None], rounds: int) -> None:
+    def test_a_cancelled_open_channel_closes_once_what_it_opened(
+        self, run: Run[None], rounds: int
+    ) -> None:
         async def main() -> None:
             complaints: list[Any] = []
             handler = asyncio.get_running_loop().set_exception_handler
@@ -173,7 +175,7 @@ class TestChannels:
 
         run(main())
 
-    def test_a_childs_end_on_windows(self, run: Run[Any]) -> None:
+    def test_open_channel_takes_a_synchronous_end(self, run: Run[Any]) -> None:
         ours, theirs = noinherit.socketpair()
         with ours, theirs:
             try:
@@ -184,14 +186,14 @@ class TestChannels:
             else:
                 pytest.skip("both ends can be opened here")
 
-    def test_a_closed_channel(self, run: Run[Any]) -> None:
+    def test_open_channel_refuses_a_closed_channel(self, run: Run[Any]) -> None:
         ours, theirs = noinherit.socketpair()
         with theirs:
             ours.close()
             with pytest.raises(OSError, match=r"\[Errno 9\]"):
                 run(aio.open_channel(ours))
 
-    def test_a_peer_that_is_gone(self, run: Run[None]) -> None:
+    def test_open_channel_with_a_peer_that_is_gone(self, run: Run[None]) -> None:
         async def main() -> None:
             ours, theirs = noinherit.socketpair()
             reader, writer = await aio.open_channel(ours)

@@ -237,18 +237,18 @@ class TestOneself:
         else:
             assert numbers == probe.held().keys()
 
-    def test_by_number_or_without(self) -> None:
+    def test_audit_of_oneself_by_number_or_without(self) -> None:
         audit()
         assert audit(os.getpid()) == audit()
 
-    def test_standard_streams_do_not_leak(self) -> None:
+    def test_standard_streams_are_not_leaks(self) -> None:
         script = "import noinherit; print([d.standard for d in noinherit.audit() if d.inheritable])"
         done = run_with(
             [sys.executable, "-c", script], stdin=subprocess.DEVNULL, capture_output=True, text=True
         )
         assert done.stdout == "[True, True, True]\n"
 
-    def test_sockets(self) -> None:
+    def test_audit_shows_sockets(self) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
         client = socket.create_connection(listener.getsockname())
         accepted, _ = listener.accept()
@@ -279,7 +279,7 @@ class TestOneself:
             assert facts is not None
             assert (facts.local, facts.remote, facts.listening) == (here, at, False)
 
-    def test_ipv6(self) -> None:
+    def test_audit_shows_ipv6_addresses(self) -> None:
         try:
             listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
         except OSError:
@@ -288,7 +288,7 @@ class TestOneself:
             (name,) = (each.name for each in audit() if each.number == listener.fileno())
             assert name == f"tcp [::1]:{listener.getsockname()[1]} listening"
 
-    def test_a_protocol_that_knows_no_connections(self) -> None:
+    def test_audit_shows_a_socket_without_connections(self) -> None:
         class Datagrams(socket.socket):
             def getsockopt(self, *arguments: Any) -> Any:
                 raise OSError(errno.ENOPROTOOPT, "as Windows says")
@@ -298,7 +298,7 @@ class TestOneself:
 
 
 class TestDescriptor:
-    def test_is_a_value(self, make_file: Make) -> None:
+    def test_a_descriptor_is_a_value(self, make_file: Make) -> None:
         make_file()
         listener = socket.create_server(("127.0.0.1", 0))
         with listener:
@@ -311,7 +311,7 @@ class TestDescriptor:
         assert other != held[0]
         assert held[0] != 3
 
-    def test_shows_itself(self) -> None:
+    def test_a_descriptor_shows_itself(self) -> None:
         assert repr(Descriptor(3, "file", "/x", "1:2", True)) == (
             "Descriptor(number=3, kind='file', name='/x', identity='1:2', inheritable=True, "
             "standard=False, socket=None)"
@@ -319,14 +319,14 @@ class TestDescriptor:
 
 
 class TestOthers:
-    def test_one_that_does_not_exist(self) -> None:
+    def test_audit_of_a_missing_process_is_an_error(self) -> None:
         wanted = ProcessLookupError if OTHERS else exceptions.AuditUnsupportedError
         for pid in (2**30, -1):
             with pytest.raises(wanted):
                 audit(pid)
 
     @pytest.mark.skipif(not OTHERS, reason="other processes cannot be looked into here")
-    def test_one_that_has_ended(self) -> None:
+    def test_audit_of_an_ended_process_is_an_error(self) -> None:
         with spawn_with([sys.executable, "-ISc", ""]) as child:
             pass
         # Windows knows it for as long as we have its handle.
@@ -335,7 +335,7 @@ class TestOthers:
         except ProcessLookupError:
             assert sys.platform != "win32"
 
-    def test_where_that_is_impossible(self) -> None:
+    def test_audit_of_others_is_refused_where_it_is_impossible(self) -> None:
         error = exceptions.AuditUnsupportedError(5, "darwin")
         again = pickle.loads(pickle.dumps(error))
         assert (again.pid, again.platform) == (5, "darwin")

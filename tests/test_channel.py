@@ -124,7 +124,7 @@ class TestEndOfFile:
         other.sendall(b"answer")
         assert one.recv(9) == b"answer"
 
-    def test_half_close_needs_nobody(self, ends: tuple[Channel, Channel]) -> None:
+    def test_half_close_needs_no_reader(self, ends: tuple[Channel, Channel]) -> None:
         one, other = ends
         other.close()
         one.shutdown(socket.SHUT_WR)
@@ -143,7 +143,7 @@ class TestEndOfFile:
         with pytest.raises(BrokenPipeError):
             other.sendall(b"x")
 
-    def test_a_peer_that_dies(self, pair: tuple[Channel, Channel]) -> None:
+    def test_a_peer_that_dies_is_the_end_of_file(self, pair: tuple[Channel, Channel]) -> None:
         ours, theirs = pair
         script = "import sys; sys.stdout.buffer.raw.write(b'x'); sys.stdin.buffer.raw.read()"
         with spawn_with([*PYTHON, script], stdin=theirs, stdout=theirs) as process:
@@ -174,7 +174,7 @@ class TestEndOfFile:
                 send(b"x")
 
     @pytest.mark.parametrize("method", ["send", "sendall"])
-    def test_such_a_peer_is_known_to_who_waits(
+    def test_a_waiting_send_ends_when_the_peer_closes(
         self, method: str, pair: tuple[Channel, Channel]
     ) -> None:
         ours, theirs = pair
@@ -188,7 +188,7 @@ class TestEndOfFile:
             theirs.close()
         assert isinstance(sent[0], BrokenPipeError)
 
-    def test_such_a_peer_is_known_at_once(self) -> None:
+    def test_a_send_after_the_peer_closed_fails_at_once(self) -> None:
         def fresh() -> Channel:
             one, other = socketpair()
             one.sendall(b"unread")
@@ -206,7 +206,7 @@ class TestEndOfFile:
 
 
 class TestTime:
-    def test_a_read_that_waits_too_long(self, pair: tuple[Channel, Channel]) -> None:
+    def test_recv_times_out(self, pair: tuple[Channel, Channel]) -> None:
         ours, theirs = pair
         assert ours.gettimeout() is None
         ours.settimeout(0.01)
@@ -225,7 +225,7 @@ class TestTime:
             ours.settimeout(-1)
 
     @pytest.mark.parametrize(("timeout", "error"), [(0.01, TimeoutError), (0, BlockingIOError)])
-    def test_what_was_not_sent_in_time_was_not_sent(
+    def test_a_send_that_times_out_sends_nothing(
         self, timeout: float, error: type[OSError], pair: tuple[Channel, Channel]
     ) -> None:
         ours, theirs = pair

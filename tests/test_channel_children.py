@@ -19,7 +19,7 @@ PYTHON = [sys.executable, "-I", "-S", "-c"]
 
 
 class TestMakefile:
-    def test_text_both_ways(self, ends: tuple[Channel, Channel]) -> None:
+    def test_makefile_text_both_ways(self, ends: tuple[Channel, Channel]) -> None:
         one, other = ends
         with (
             one.makefile("rw", encoding="utf-8", newline="\n") as here,
@@ -32,7 +32,7 @@ class TestMakefile:
             there.flush()
             assert here.readline() == "answer\n"
 
-    def test_keeps_the_channel_open(self, ends: tuple[Channel, Channel]) -> None:
+    def test_makefile_keeps_the_channel_open(self, ends: tuple[Channel, Channel]) -> None:
         one, other = ends
         with one.makefile("wb", buffering=0) as file:
             one.close()
@@ -41,7 +41,7 @@ class TestMakefile:
             assert other.recv(9) == b"x"
         assert other.recv(9) == b""
 
-    def test_closed_twice_is_closed_once(self, ends: tuple[Channel, Channel]) -> None:
+    def test_a_file_closed_twice_is_closed_once(self, ends: tuple[Channel, Channel]) -> None:
         one, other = ends
         file = one.makefile("rb", buffering=0)
         file.close()
@@ -49,7 +49,7 @@ class TestMakefile:
         one.close()
         assert other.recv(9) == b""
 
-    def test_one_way_only(self, pair: tuple[Channel, Channel]) -> None:
+    def test_a_file_of_one_direction_refuses_the_other(self, pair: tuple[Channel, Channel]) -> None:
         ours, _ = pair
         with ours.makefile("rb", 0) as reader, ours.makefile("wb", 0) as writer:
             with pytest.raises(io.UnsupportedOperation):
@@ -68,7 +68,7 @@ class TestMakefile:
             with pytest.raises(OSError, match="timed out object"):
                 file.read(10)
 
-    def test_without_waiting(self, pair: tuple[Channel, Channel]) -> None:
+    def test_files_of_a_channel_that_does_not_wait(self, pair: tuple[Channel, Channel]) -> None:
         ours, _ = pair
         ours.settimeout(0)
         with ours.makefile("rb", buffering=0) as reader, ours.makefile("wb", 0) as writer:
@@ -77,7 +77,7 @@ class TestMakefile:
                 pass
 
     @pytest.mark.parametrize("mode", ["", "a", "rx", "b"])
-    def test_modes(self, mode: str, pair: tuple[Channel, Channel]) -> None:
+    def test_makefile_refuses_other_modes(self, mode: str, pair: tuple[Channel, Channel]) -> None:
         with pytest.raises(ValueError, match="mode="):
             pair[0].makefile(mode)
         with pytest.raises(ValueError, match="binary"):
@@ -124,7 +124,9 @@ class TestChildren:
         for size in range(0, 200, 200 // rounds(200)):
             self.ask(os.urandom(size * 997))
 
-    def test_a_value_of_fds_and_taken_in_the_child(self, ends: tuple[Channel, Channel]) -> None:
+    def test_a_channel_is_a_value_of_fds_and_taken_in_the_child(
+        self, ends: tuple[Channel, Channel]
+    ) -> None:
         theirs, ours = ends
         script = (
             "fd = inherited()['c']; channel = fd.channel()\n"
@@ -141,7 +143,7 @@ class TestChildren:
             assert read_all(ours) == b"QUESTION"
         assert done[0].returncode == 0
 
-    def test_one_that_had_a_timeout_waits_again(self, pair: tuple[Channel, Channel]) -> None:
+    def test_a_channel_in_the_child_has_no_timeout(self, pair: tuple[Channel, Channel]) -> None:
         ours, theirs = pair
         ours.settimeout(0)
         script = "print(inherited()['c'].channel().recv(9))"
@@ -150,7 +152,7 @@ class TestChildren:
             theirs.sendall(b"late")
         assert done[0].stdout == "b'late'\n"
 
-    def test_what_is_no_channel(self, make_file: Callable[[], int]) -> None:
+    def test_channel_refuses_what_is_no_channel(self, make_file: Callable[[], int]) -> None:
         reader, writer = os.pipe()
         script = (
             "fds = dict(inherited())\n"

@@ -23,7 +23,7 @@ FORK: Any = getattr(os, "fork", None)
 
 class TestClose:
     @pytest.mark.parametrize("call", ["recv", "sendall", "shutdown"])
-    def test_wakes_who_waits(self, call: str, pair: tuple[Channel, Channel]) -> None:
+    def test_close_wakes_who_waits(self, call: str, pair: tuple[Channel, Channel]) -> None:
         ours, theirs = pair
         entered = threading.Event()
 
@@ -46,7 +46,7 @@ class TestClose:
         assert outcome[0].errno == errno.EBADF
         assert theirs.recv(9) in (b"", b"unread", bytes(9))
 
-    def test_and_afterwards(self, ends: tuple[Channel, Channel]) -> None:
+    def test_methods_after_close_raise_ebadf(self, ends: tuple[Channel, Channel]) -> None:
         one, _ = ends
         number = one.fileno()
         assert repr(one) == f"<Channel {number}>"
@@ -66,13 +66,15 @@ class TestClose:
             with pytest.raises(OSError, match="Bad file descriptor"):
                 call()
 
-    def test_a_closed_one_is_no_stream(self, pair: tuple[Channel, Channel]) -> None:
+    def test_a_closed_channel_is_no_stream(self, pair: tuple[Channel, Channel]) -> None:
         pair[0].close()
         for options in ({"stdin": pair[0]}, {"fds": {3: pair[0]}}):
             with pytest.raises(exceptions.ClosedDescriptorError, match="<Channel closed>"):
                 spawn_with([*PYTHON, ""], **options)
 
-    def test_while_a_file_is_open_and_a_thread_waits(self, pair: tuple[Channel, Channel]) -> None:
+    def test_close_while_a_file_is_open_and_a_thread_waits(
+        self, pair: tuple[Channel, Channel]
+    ) -> None:
         ours, theirs = pair
         file = ours.makefile("rb", 0)
         with meanwhile(lambda: ours.recv(9)) as outcome:
@@ -85,7 +87,7 @@ class TestClose:
         assert theirs.recv(9) == b""
         file.close()
 
-    def test_twice_at_once_closes_nobody_elses(self, ends: tuple[Channel, Channel]) -> None:
+    def test_two_closes_at_once_close_one_descriptor(self, ends: tuple[Channel, Channel]) -> None:
         one, _ = ends
         file = one.makefile("rb", 0)
         one.close()
@@ -104,7 +106,9 @@ class TestClose:
     @needs_fork
     @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
     @pytest.mark.noinherit_exempt("a fork takes what the shell has left open, too")
-    def test_in_a_fork_leaves_the_parents_alone(self, pair: tuple[Channel, Channel]) -> None:
+    def test_close_in_a_fork_leaves_the_parents_end_open(
+        self, pair: tuple[Channel, Channel]
+    ) -> None:
         ours, theirs = pair
         with meanwhile(lambda: ours.recv(9)) as received:
             threading.Event().wait(0.1)
@@ -117,11 +121,11 @@ class TestClose:
         assert received == [b"still her"]
 
     @needs_refcounts
-    def test_is_not_forgotten(self) -> None:
+    def test_an_unclosed_channel_warns_and_is_closed(self) -> None:
         with pytest.warns(ResourceWarning, match="unclosed"):
             socketpair()
 
-    def test_an_interrupt_loses_nothing(self, pair: tuple[Channel, Channel]) -> None:
+    def test_an_interrupted_recv_loses_nothing(self, pair: tuple[Channel, Channel]) -> None:
         ours, theirs = pair
 
         class InterruptedByTestError(Exception):

@@ -26,7 +26,7 @@ from support import PRELUDE, child
 
 
 class TestInherited:
-    def test_by_key_and_non_inheritable_again(self) -> None:
+    def test_inherited_finds_by_key_and_makes_non_inheritable(self) -> None:
         reader, writer = os.pipe()
         try:
             done = child(
@@ -44,7 +44,9 @@ class TestInherited:
             os.close(reader)
             os.close(writer)
 
-    def test_standard_streams_are_also_the_childrens(self, tmp_path: Path) -> None:
+    def test_a_taken_standard_stream_still_reaches_the_childs_children(
+        self, tmp_path: Path
+    ) -> None:
         script = (
             "streams = inherited()\nos.system('echo below')\nstreams[1].detach(); print('above')\n"
         )
@@ -53,10 +55,10 @@ class TestInherited:
             out.seek(0)
             assert out.read().split() == ["below", "above"]
 
-    def test_nothing_was_handed_over(self) -> None:
+    def test_inherited_is_empty_without_an_announcement(self) -> None:
         assert child("print(dict(inherited()))").stdout == "{}\n"
 
-    def test_ownership(self) -> None:
+    def test_each_inherited_descriptor_is_taken_once(self) -> None:
         reader, writer = os.pipe()
         os.close(reader)
         try:
@@ -323,7 +325,9 @@ class TestManifest:
             unique_by=(lambda row: row[0], lambda row: row[1]),
         )
     )
-    def test_is_read_as_it_was_written(self, rows: list[tuple[Any, int, str, str]]) -> None:
+    def test_a_manifest_is_read_as_it_was_written(
+        self, rows: list[tuple[Any, int, str, str]]
+    ) -> None:
         text = _handoff.encode([_handoff.Record(*row) for row in rows])
         assert text.isascii()
         assert "\0" not in text
@@ -359,19 +363,19 @@ class TestManifest:
             _handoff.decode(text)
         assert caught.value.text == text
 
-    def test_a_newer_version_says_so(self) -> None:
+    def test_a_newer_manifest_says_so(self) -> None:
         with pytest.raises(exceptions.MalformedManifestError, match=r"version 2; .* reads 1"):
             _handoff.decode('{"v": 2, "fds": []}')
 
     @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists))
-    def test_any_json_is_read_or_refused(self, value: Any) -> None:
+    def test_any_json_manifest_is_read_or_refused(self, value: Any) -> None:
         for text in (json.dumps(value), json.dumps({"v": 1, "fds": value})):
             try:
                 _handoff.decode(text)
             except exceptions.MalformedManifestError:
                 continue
 
-    def test_the_child_is_told_in_one_line(self) -> None:
+    def test_a_bad_manifest_is_one_line_in_the_child(self) -> None:
         done = child(
             "inherited()",
             check=False,
@@ -404,7 +408,9 @@ class TestSystemdSocketActivation:
         for fd in made.values():
             os.close(fd)
 
-    def test_names_and_numbers(self, fds: dict[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_systemds_names_and_numbers_are_read(
+        self, fds: dict[int, int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.delenv("NOINHERIT_FDS", raising=False)
         script = (
             "os.environ.pop('NOINHERIT_FDS')\n"
@@ -416,12 +422,12 @@ class TestSystemdSocketActivation:
         assert self.activated(script, fds, **told) == "{'http': 3, 4: 4, 5: 5, 6: 6}\n[]\nFalse\n"
         assert self.activated(script, fds, LISTEN_FDS="2").startswith("{3: 3, 4: 4}\n")
 
-    def test_our_own_announcement_comes_first(self, fds: dict[int, int]) -> None:
+    def test_our_own_announcement_comes_before_systemds(self, fds: dict[int, int]) -> None:
         script = "print(sorted((key, fd.fileno()) for key, fd in inherited().items()))"
         told = {"LISTEN_FDS": "2", "LISTEN_FDNAMES": "other:x"}
         assert self.activated(script, fds, **told) == f"{[(n, n) for n in range(3, 7)]}\n"
 
-    def test_for_another_process(self) -> None:
+    def test_systemds_variables_for_another_process_are_ignored(self) -> None:
         script = "print(dict(inherited()), 'LISTEN_FDS' in os.environ)"
         env = {**os.environ, "LISTEN_FDS": "1", "LISTEN_PID": "1"}
         assert child(script, env=env).stdout == "{} False\n"

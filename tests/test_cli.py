@@ -86,7 +86,7 @@ def test_doctor_examines_by_a_real_child() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["audit"], ["audit", "--json"], ["doctor"], ["demo"]])
-def test_nobody_reads(arguments: list[str]) -> None:
+def test_a_closed_pipe_ends_a_command_quietly(arguments: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -177,7 +177,7 @@ def audit_command(*arguments: str, fds: Any = (), **env: str) -> subprocess.Comp
 
 
 class TestAudit:
-    def test_what_a_shell_leaks(self, tmp_path: Path) -> None:
+    def test_audit_finds_what_a_shell_leaks(self, tmp_path: Path) -> None:
         path = tmp_path / "file"
         path.touch()
         with path.open() as file:
@@ -189,7 +189,7 @@ class TestAudit:
         assert len([each for each in rows if re.fullmatch(row, each)]) == 1
         assert re.fullmatch(r"process \d+( \(.+\))?: \d+ open, 1 leaking", rows[-1])
 
-    def test_no_false_alarm(self) -> None:
+    def test_audit_of_a_clean_program_is_quiet(self) -> None:
         done = audit_command()
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.endswith(" open, 0 leaking\n")
@@ -214,7 +214,7 @@ class TestAudit:
         assert (leak["name"], leak["socket"]) == (str(tmp_path / "file"), None)
 
     @pytest.mark.skipif(not OTHERS, reason="other processes cannot be looked into here")
-    def test_another_process(self, make_file: Callable[[], int]) -> None:
+    def test_audit_of_another_process(self, make_file: Callable[[], int]) -> None:
         make_file()
         with socket.create_server(("127.0.0.1", 0)) as listener:
             set_noinherit(listener, False)
@@ -224,13 +224,13 @@ class TestAudit:
         assert all(each["inheritable"] for each in facts["descriptors"])
         assert number in {each["number"] for each in facts["descriptors"] if each["leaks"]}
 
-    def test_what_cannot_be_looked_into(self) -> None:
+    def test_audit_says_what_it_cannot_read(self) -> None:
         done = command("audit", str(2**30))
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.count("\n") == 1
         assert str(2**30) in done.stderr
 
-    def test_where_other_processes_cannot_be_looked_into(
+    def test_audit_of_others_is_refused_where_impossible(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         def refuse(pid: int) -> None:
@@ -266,7 +266,7 @@ class TestAudit:
         assert "\x1b" not in plain + audit_command(fds=fds).stdout
         assert "LEAKS" in plain
 
-    def test_what_is_no_number(self) -> None:
+    def test_audit_refuses_what_is_no_pid(self) -> None:
         done = command("audit", "nginx")
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.splitlines()[-1].startswith("noinherit audit: error: ")
@@ -296,7 +296,7 @@ sys.exit(int(sys.argv[1]))
 class TestTrace:
     @pytest.mark.parametrize("how", ["script", "module"])
     @pytest.mark.parametrize(("status", "wanted"), [("0", 1), ("5", 5)])
-    def test_tells_of_leaks(
+    def test_trace_reports_leaks(
         self,
         how: str,
         status: str,
@@ -385,7 +385,7 @@ class TestTrace:
         assert done.stderr.count("\nnoinherit: leak of") == 0
         assert "\\x1b[2J\\nnoinherit: leak of 5" in done.stderr
 
-    def test_goes_on_with_the_threads_of_a_program(self, tmp_path: Path) -> None:
+    def test_trace_follows_a_programs_threads(self, tmp_path: Path) -> None:
         script = tmp_path / "threads.py"
         script.write_text(
             "import os, threading\n"
@@ -399,19 +399,19 @@ class TestTrace:
         assert (done.returncode, done.stdout) == (1, "")
         assert f"made inheritable: {script}:4, in work" in done.stderr
 
-    def test_a_clean_program(self, tmp_path: Path) -> None:
+    def test_trace_of_a_clean_program_is_quiet(self, tmp_path: Path) -> None:
         script = tmp_path / "clean.py"
         script.write_text("import subprocess, sys\nsubprocess.run([sys.executable, '-c', ''])\n")
         done = command("trace", str(script))
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
-    def test_nobody_listens(self, tmp_path: Path) -> None:
+    def test_trace_works_without_an_error_stream(self, tmp_path: Path) -> None:
         script = tmp_path / "leaky.py"
         script.write_text("import sys\nsys.stderr.close()\n" + LEAKY)
         done = command("trace", str(script), "0")
         assert (done.returncode, done.stderr) == (1, "")
 
-    def test_no_such_program(self) -> None:
+    def test_trace_names_a_missing_program(self) -> None:
         done = command("trace", "nosuch.py")
         assert (done.returncode, done.stderr) == (
             2,
@@ -419,7 +419,7 @@ class TestTrace:
         )
 
     @needs_fork  # elsewhere, exec is a start like another
-    def test_a_program_that_becomes_another(self, tmp_path: Path) -> None:
+    def test_trace_reports_a_program_that_calls_exec(self, tmp_path: Path) -> None:
         script = tmp_path / "exec.py"
         script.write_text(
             "import os, sys\n"
@@ -431,7 +431,7 @@ class TestTrace:
         assert f"reached a child of os.exec: {script}:3, in <module>" in done.stderr
 
     @needs_fork
-    def test_fork_and_exec_are_one_start(self, tmp_path: Path) -> None:
+    def test_trace_counts_fork_and_exec_as_one_start(self, tmp_path: Path) -> None:
         script = tmp_path / "spawn.py"
         script.write_text(
             "import os, sys\n"

@@ -36,7 +36,7 @@ def load(name: str) -> Any:
 class TestPreforkServer:
     REQUESTS = rounds(3000)
 
-    def test_restarts_under_load_lose_nothing(self) -> None:
+    def test_the_prefork_server_restarts_under_load_without_loss(self) -> None:
         prefork = load("prefork_server")
         answers: list[tuple[int, bytes]] = []
         halfway = threading.Event()
@@ -91,7 +91,9 @@ class TestPreforkServer:
                 "",
             )
 
-    def test_one_worker_that_cannot_be_started(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_prefork_server_ends_if_a_worker_cannot_start(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         started: list[subprocess.Popen[bytes]] = []
 
         def spawn(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
@@ -107,7 +109,7 @@ class TestPreforkServer:
                 pool.restart()
         assert [worker.returncode for worker in started] == [0]
 
-    def test_a_worker_whose_parent_has_ended_before_it_was_ready(self) -> None:
+    def test_a_prefork_worker_whose_parent_ended_early_ends(self) -> None:
         ours, theirs = noinherit.socketpair()
         with theirs, socket.create_server(("127.0.0.1", 0)) as listener:
             ours.close()
@@ -119,7 +121,7 @@ class TestPreforkServer:
             )
         assert (done.returncode, b"BrokenPipeError" in done.stderr) == (1, True)
 
-    def test_the_workers_end_with_their_parent(self) -> None:
+    def test_prefork_workers_end_with_their_parent(self) -> None:
         server = spawn_with(
             [sys.executable, EXAMPLES / "prefork_server.py", "0", "2"],
             stdin=subprocess.PIPE,
@@ -144,7 +146,7 @@ class TestFilterThrough:
     UPPER = "import sys; sys.stdout.buffer.write(sys.stdin.buffer.read().upper()); sys.exit(3)"
 
     @pytest.mark.parametrize("size", [0, 10, 8 << 20])
-    def test_sends_ends_and_knows_the_end(self, size: int) -> None:
+    def test_filter_through_sends_ends_and_reads_the_end(self, size: int) -> None:
         through = load("filter_through").filter_through
         data = os.urandom(size)
         compress = (
@@ -156,11 +158,11 @@ class TestFilterThrough:
         assert zlib.decompress(answer) == data
         assert status == 3
 
-    def test_of_a_program_that_does_not_listen(self) -> None:
+    def test_filter_through_a_program_that_does_not_read(self) -> None:
         through = load("filter_through").filter_through
         assert through([sys.executable, "-c", "print('no')"], bytes(8 << 20))[0].strip() == b"no"
 
-    def test_of_a_program_that_is_not_there(self) -> None:
+    def test_filter_through_a_missing_program(self) -> None:
         with pytest.raises(FileNotFoundError):
             load("filter_through").filter_through(["no-such-program"], b"")
 

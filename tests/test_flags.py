@@ -27,7 +27,7 @@ def inheriting_opener(path: str, flags: int) -> int:
 
 
 class TestOpen:
-    def test_is_the_built_in_open(self, tmp_path: Path) -> None:
+    def test_open_noinherit_is_the_built_in_open(self, tmp_path: Path) -> None:
         path = tmp_path / "log"
         with open_noinherit(path, "w", 1, "utf-8", newline="\r\n") as log:
             log.write("é\n")
@@ -35,17 +35,17 @@ class TestOpen:
         with open_noinherit(path, "rb") as log:
             assert log.read() == "é\r\n".encode()
 
-    def test_wins_over_an_opener(self, tmp_path: Path) -> None:
+    def test_open_noinherit_wins_over_an_opener(self, tmp_path: Path) -> None:
         with open_noinherit(tmp_path / "log", "w", opener=inheriting_opener) as log:
             assert not os.get_inheritable(log.fileno())
 
-    def test_wins_over_an_inheritable_descriptor(self, tmp_path: Path) -> None:
+    def test_open_noinherit_wins_over_an_inheritable_descriptor(self, tmp_path: Path) -> None:
         fd = inheriting_opener(str(tmp_path / "log"), os.O_CREAT | os.O_WRONLY)
         with open_noinherit(fd, "w", closefd=False):
             assert not os.get_inheritable(fd)
         os.close(fd)
 
-    def test_raises_what_open_raises(self, tmp_path: Path) -> None:
+    def test_open_noinherit_raises_what_open_raises(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError):
             open_noinherit(tmp_path / "missing")
         with pytest.raises(ValueError, match="mode"):
@@ -53,7 +53,7 @@ class TestOpen:
 
 
 class TestSetAndGet:
-    def test_number_file_and_socket(self, tmp_path: Path) -> None:
+    def test_set_noinherit_takes_number_file_and_socket(self, tmp_path: Path) -> None:
         with (tmp_path / "log").open("w") as log, socket.socket() as sock:
             for obj in (log.fileno(), log, sock):
                 assert get_noinherit(obj)
@@ -63,7 +63,7 @@ class TestSetAndGet:
                 assert get_noinherit(obj)
 
     @pytest.mark.parametrize("function", [set_noinherit, get_noinherit])
-    def test_errors(self, function: Any, tmp_path: Path) -> None:
+    def test_set_noinherit_names_what_is_wrong(self, function: Any, tmp_path: Path) -> None:
         with pytest.raises(exceptions.NotADescriptorError, match=r"^'log': not a descriptor"):
             function("log")
         with (tmp_path / "log").open("w") as log:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("strategy")
 
 
 class TestWaitReleased:
-    def test_waits_for_the_heirs_of_a_launcher(self) -> None:
+    def test_wait_released_waits_for_the_heirs_of_a_launcher(self) -> None:
         with spawn_with([*PYTHON, LAUNCHER], stdin=subprocess.PIPE, lifeline=True) as launcher:
             assert launcher.wait(timeout=50) == 0
             for timeout in (0, 0.05):
@@ -38,11 +38,11 @@ class TestWaitReleased:
             assert launcher.wait_released(timeout=50) == 0
             assert launcher.wait_released() == launcher.wait_released(0) == 0
 
-    def test_waits_for_a_child_alone(self) -> None:
+    def test_wait_released_waits_for_a_child_alone(self) -> None:
         with spawn_with([*PYTHON, "import sys; sys.exit(3)"], lifeline=True) as process:
             assert process.wait_released(timeout=50) == 3
 
-    def test_waits_for_a_child_that_has_let_go(self) -> None:
+    def test_wait_released_waits_for_a_child_that_closed_everything(self) -> None:
         script = "import os; os.closerange(3, 99); print(flush=True); input()"
         with spawn_with([*PYTHON, script], stdin=-1, stdout=-1, lifeline=True) as process:
             assert process.stdout is not None
@@ -53,7 +53,7 @@ class TestWaitReleased:
             process.communicate(b"\n")
             assert process.wait_released() == 0
 
-    def test_several_threads_at_once(self) -> None:
+    def test_several_threads_wait_for_the_release(self) -> None:
         with spawn_with([*PYTHON, "input()"], stdin=subprocess.PIPE, lifeline=True) as process:
             results: list[object] = []
 
@@ -72,7 +72,7 @@ class TestWaitReleased:
                 thread.join()
         assert sorted(results, key=str) == [0, 0, 0, 0.05]
 
-    def test_what_is_written_to_it_means_nothing(self) -> None:
+    def test_data_written_to_the_lifeline_means_nothing(self) -> None:
         script = (
             "import os\n"
             "def is_open(number):\n"
@@ -85,11 +85,11 @@ class TestWaitReleased:
             assert process.wait_released(timeout=50) == 0
 
     @pytest.mark.parametrize("timeout", [1e10, float("inf")])
-    def test_however_long(self, timeout: float) -> None:
+    def test_wait_released_takes_any_timeout(self, timeout: float) -> None:
         with spawn_with(CHEAP, lifeline=True) as process:
             assert process.wait_released(timeout) == 0
 
-    def test_not_after_the_end_of_with(self) -> None:
+    def test_wait_released_is_an_error_after_the_block(self) -> None:
         with spawn_with([*PYTHON, LAUNCHER], stdin=subprocess.PIPE, lifeline=True) as launcher:
             held, launcher.stdin = launcher.stdin, None
             launcher.wait(timeout=50)
@@ -98,13 +98,13 @@ class TestWaitReleased:
         assert held is not None
         held.close()
 
-    def test_keeps_nothing_open_afterwards(self) -> None:
+    def test_wait_released_leaves_nothing_open(self) -> None:
         before = probe.held()
         process = spawn_with(CHEAP, lifeline=True)
         process.wait_released(timeout=50)
         assert probe.held() == before
 
-    def test_is_closed_whatever_happens_at_the_end_of_with(self) -> None:
+    def test_the_lifeline_is_closed_whatever_ends_the_block(self) -> None:
         process = spawn_with(CHEAP, stdin=subprocess.PIPE, lifeline=True)
         assert process.stdin is not None
         process.wait()
@@ -112,14 +112,14 @@ class TestWaitReleased:
         with contextlib.suppress(OSError), process:  # as Popen has it, for what cannot be flushed
             pass
 
-    def test_needs_a_lifeline(self) -> None:
+    def test_wait_released_needs_a_lifeline(self) -> None:
         process = spawn_with(CHEAP)
         with process, pytest.raises(exceptions.UnsupportedOptionError, match="lifeline=False"):
             process.wait_released()
 
 
 class TestTheDescriptor:
-    def test_is_one_more_and_nobody_is_told(self) -> None:
+    def test_the_lifeline_is_one_more_descriptor_and_not_announced(self) -> None:
         assert len(witness(lifeline=True).extra) == 1
         reader, writer = os.pipe()
         try:
@@ -141,24 +141,24 @@ class TestTheDescriptor:
             os.close(reader)
             os.close(writer)
 
-    def test_gives_way(self) -> None:
+    def test_the_lifeline_takes_a_number_that_is_free(self) -> None:
         # Every number that it could have had here is somebody else's in the child.
         wanted = dict.fromkeys(range(3, 60), 0)
         seen = witness(wanted, lifeline=True)
         assert seen.extra.keys() > wanted.keys()
         assert len(seen.extra) == len(wanted) + 1
 
-    def test_is_closed_when_there_is_no_child(self) -> None:
+    def test_the_lifeline_is_closed_when_no_child_starts(self) -> None:
         with pytest.raises(FileNotFoundError):
             spawn_with(["no-such-program"], lifeline=True)
         with pytest.raises(exceptions.ClosedDescriptorError):
             spawn_with(CHEAP, fds={3: 987}, lifeline=True)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="there is one engine on Windows")
-    def test_with_the_standard_engine(self) -> None:
+    def test_the_lifeline_works_with_the_standard_engine(self) -> None:
         with spawn_with(CHEAP, umask=0o22, lifeline=True) as process:
             assert process.wait_released(timeout=50) == 0
 
-    def test_contradicts_passing_everything_on(self) -> None:
+    def test_lifeline_contradicts_close_fds_false(self) -> None:
         with pytest.raises(exceptions.UnsupportedOptionError, match="close_fds"):
             Process(CHEAP, close_fds=False, lifeline=True)

@@ -50,12 +50,12 @@ class TestListenFds:
             9: identity(d),
         }
 
-    def test_a_name_above_the_report_pipe(self, make_file: Make) -> None:
+    def test_a_name_may_be_above_the_report_pipe(self, make_file: Make) -> None:
         a = make_file()
         high = dict.fromkeys(range(4, 40), a)
         assert set(witness({"http": a, **high}, listen_fds=["http"]).extra) == {*range(3, 40)}
 
-    def test_the_variables_are_the_childs_own(self, make_file: Make) -> None:
+    def test_listen_pid_is_the_childs_own(self, make_file: Make) -> None:
         fd = make_file()
         args = [sys.executable, "-c", TELL]
         stale = {"LISTEN_PID": "1", "LISTEN_PIDFDID": "1", "LISTEN_FDNAMES": "stale"}
@@ -87,7 +87,7 @@ class TestListenFds:
             assert names == given
 
     @pytest.mark.parametrize("restore", [True, False])
-    def test_signals_are_as_without(self, make_file: Make, restore: bool) -> None:
+    def test_listen_fds_leaves_signals_alone(self, make_file: Make, restore: bool) -> None:
         args = [program("sh"), "-c", "kill -s PIPE $$; exit 3"]
         ways: list[dict[str, Any]] = [{}, {"listen_fds": ["a"]}]
         statuses = [
@@ -96,7 +96,7 @@ class TestListenFds:
         ]
         assert statuses[0] == statuses[1] == (-13 if restore else 3)
 
-    def test_shell_and_executable(self, make_file: Make) -> None:
+    def test_listen_fds_with_shell_and_executable(self, make_file: Make) -> None:
         common: dict[str, Any] = {"listen_fds": ["a"], "stdout": -1, "text": True}
         fds = {"a": make_file()}
         done = run_with('test "$LISTEN_PID" = $$ && echo yes', shell=True, fds=fds, **common)
@@ -140,18 +140,18 @@ class TestListenFds:
         with pytest.raises(exceptions.UnsupportedOptionError, match=match):
             spawn_with(CHEAP, fds=fds, listen_fds=listen)
 
-    def test_a_number_that_somebody_else_claims(self) -> None:
+    def test_listen_fds_refuses_a_number_that_is_claimed(self) -> None:
         with pytest.raises(exceptions.NumberTakenError, match=r"descriptor 3 .* by fds\['a'\]"):
             spawn_with(CHEAP, fds={"a": 0, 3: 0}, listen_fds=["a"])
 
-    def test_without_a_python_to_set_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_listen_fds_without_a_python_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "frozen", True, raising=False)
         with pytest.raises(exceptions.UnsupportedOptionError, match=r"sys\.executable"):
             spawn_with(CHEAP, fds={"a": 0}, listen_fds=["a"])
 
 
 @pytest.mark.skipif(_sys.backend.SPEAKS_LISTEN_FDS, reason="here it can be had")
-def test_listen_fds_cannot_be_had() -> None:
+def test_listen_fds_is_refused_where_impossible() -> None:
     with pytest.raises(exceptions.UnsupportedOptionError, match=r"listen_fds=\['a'\]"):
         spawn_with(CHEAP, fds={"a": 0}, listen_fds=["a"])
 
@@ -166,7 +166,9 @@ class TestJobserverFds:
             "--jobserver-auth=987,988 --jobserver-auth={},{}",
         ],
     )
-    def test_two_numbers(self, flags: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_jobserver_fds_passes_two_numbers(
+        self, flags: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         ends = os.pipe()
         try:
             monkeypatch.setenv("MAKEFLAGS", flags.format(*ends))
@@ -190,7 +192,9 @@ class TestJobserverFds:
             "-- X=--jobserver-auth={},{} --jobserver-auth={},{}",
         ],
     )
-    def test_nothing_to_pass_on(self, flags: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_jobserver_fds_is_empty_without_a_jobserver(
+        self, flags: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         ends = os.pipe()
         try:
             monkeypatch.setenv("MAKEFLAGS", flags.format(*ends, *ends))
@@ -199,7 +203,7 @@ class TestJobserverFds:
             for end in ends:
                 os.close(end)
 
-    def test_files_that_took_the_numbers(
+    def test_jobserver_fds_ignores_files_that_took_the_numbers(
         self, make_file: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("MAKEFLAGS", f"--jobserver-auth={make_file()},{make_file()}")

@@ -76,13 +76,13 @@ class TestKeys:
         assert (repr(entry.key), entry.number) == ("'web'", 3)
         assert repr(fd_arg(Name.WEB)) == "fd_arg('web', '{}')"
 
-    def test_nothing_is_nothing(self) -> None:
+    def test_empty_fds_make_no_entries(self) -> None:
         assert planned({}) == planned(()) == {}
 
 
 class TestErrorsNameKeyAndValue:
     @pytest.mark.parametrize("key", ["", None, 1.5, b"http", True, (3,)])
-    def test_invalid_key(self, key: Any) -> None:
+    def test_an_invalid_key_is_named(self, key: Any) -> None:
         with pytest.raises(exceptions.InvalidKeyError) as caught:
             planned({key: 4})
         assert repr(caught.value.key) in (repr(key), repr(repr(key)))
@@ -90,12 +90,12 @@ class TestErrorsNameKeyAndValue:
         assert f"fds[{caught.value.key!r}] = 4" in str(caught.value)
 
     @pytest.mark.parametrize("number", [-1, -(2**70), LIMIT, 2**70])
-    def test_number_out_of_range(self, number: int) -> None:
+    def test_a_number_out_of_range_is_named(self, number: int) -> None:
         with pytest.raises(exceptions.NumberOutOfRangeError, match="between 0 and 99 ") as caught:
             planned({number: 4})
         assert (caught.value.key, caught.value.value) == (number, 4)
 
-    def test_no_number_left_for_a_name(self) -> None:
+    def test_a_name_without_a_free_number_is_refused(self) -> None:
         with pytest.raises(exceptions.NumberOutOfRangeError):
             planned({f"n{i}": 4 for i in range(LIMIT - 2)})
 
@@ -109,7 +109,7 @@ class TestErrorsNameKeyAndValue:
             planned({5: 4}, pass_fds=[5])
 
     @pytest.mark.parametrize("value", ["7", None, 7.0, True, io.StringIO(), object, -3])
-    def test_not_a_descriptor(self, value: Any) -> None:
+    def test_a_value_that_is_no_descriptor_is_named(self, value: Any) -> None:
         with pytest.raises(exceptions.NotADescriptorError) as caught:
             descriptor(value, "log")
         assert caught.value.key == "log"
@@ -123,7 +123,7 @@ class TestErrorsNameKeyAndValue:
         with pytest.raises(exceptions.NotADescriptorError):
             descriptor(Odd())
 
-    def test_closed_file_and_closed_socket(self) -> None:
+    def test_a_closed_file_and_a_closed_socket_are_named(self) -> None:
         with tempfile.TemporaryFile() as closed:
             pass
         with pytest.raises(exceptions.ClosedDescriptorError) as caught:
@@ -298,7 +298,7 @@ class TestLifeline:
         ("own", "taken", "number"),
         [(7, [], 7), (7, [7], 3), (7, [3, 7, 4], 5), (2, [], 3), (LIMIT, [3], 4)],
     )
-    def test_has_its_own_number_or_a_free_one(
+    def test_the_lifeline_has_its_own_number_or_a_free_one(
         self, own: int, taken: list[int], number: int
     ) -> None:
         class Open:
@@ -308,7 +308,7 @@ class TestLifeline:
         entries = plan(dict.fromkeys(taken, 0), limit=LIMIT)
         assert private_entry(LIFELINE, Open(), entries, LIMIT).number == number
 
-    def test_has_none_where_all_are_taken(self) -> None:
+    def test_the_lifeline_is_refused_where_all_numbers_are_taken(self) -> None:
         entries = plan(dict.fromkeys(range(3, LIMIT), 0), limit=LIMIT)
         with tempfile.TemporaryFile() as file, pytest.raises(exceptions.NumberOutOfRangeError):
             private_entry(LIFELINE, file, entries, LIMIT)

@@ -76,7 +76,7 @@ KEPT = contextlib.ExitStack()
 """
 
 
-def test_tells_the_line(pytester: pytest.Pytester) -> None:
+def test_the_plugin_reports_the_line(pytester: pytest.Pytester) -> None:
     status, output = run(pytester, PLANTED, "--noinherit=error")
     assert status == 1
     said = sections(output)
@@ -142,7 +142,7 @@ def test_probe(probe_child): assert probe_child(subprocess.run).extra == {}
 """
 
 
-def test_no_false_alarm(pytester: pytest.Pytester) -> None:
+def test_the_plugin_is_quiet_for_clean_tests(pytester: pytest.Pytester) -> None:
     status, output = run(pytester, CLEAN, "--noinherit=error")
     assert (status, sections(output)) == (0, {})
     assert f"{CLEAN.count('def test_')} passed" in output
@@ -171,7 +171,9 @@ def test_leaks(): leak()
         ([], "loud", "ERROR: noinherit = loud: must be one of off, warn, error"),
     ],
 )
-def test_modes(pytester: pytest.Pytester, args: list[str], ini: str, wanted: str) -> None:
+def test_the_plugin_has_three_modes(
+    pytester: pytest.Pytester, args: list[str], ini: str, wanted: str
+) -> None:
     if ini:
         pytester.makeini(f"[pytest]\nnoinherit = {ini}")
     _, output = run(pytester, LEAKY, *args)
@@ -186,7 +188,7 @@ def test_what_the_test_says_itself_comes_first(pytester: pytest.Pytester) -> Non
     assert "made inheritable: " in text.partition("Captured noinherit call")[2]
 
 
-def test_exempt(pytester: pytest.Pytester) -> None:
+def test_a_marked_test_is_exempt(pytester: pytest.Pytester) -> None:
     tests = LEAKY.replace("def test_leaks", "@pytest.mark.noinherit_exempt('why')\ndef test_leaks")
     tests += "\ndef test_after(): pass\n"
     status, output = run(pytester, tests, "--noinherit=error", "--strict-markers")
@@ -194,14 +196,14 @@ def test_exempt(pytester: pytest.Pytester) -> None:
 
 
 @needs_module("xdist")
-def test_in_parallel(pytester: pytest.Pytester) -> None:
+def test_the_plugin_works_under_xdist(pytester: pytest.Pytester) -> None:
     status, output = run(pytester, PLANTED, "--noinherit=error", "-n2")
     assert status == 1
     assert len(sections(output)) == 2 * len(leaks.WAYS)
 
 
 class TestProbeChild:
-    def test_what_it_tells(self, tmp_path: Path, probe_child: Any) -> None:
+    def test_probe_child_reports_the_childs_table(self, tmp_path: Path, probe_child: Any) -> None:
         with (tmp_path / "a").open("w") as a:
             child = probe_child(
                 lambda args: noinherit.spawn_with(args, fds={7: a}, stdin=subprocess.DEVNULL)
@@ -215,11 +217,11 @@ class TestProbeChild:
         assert len(child.held) == 4
         assert repr(child).startswith("<ProbedChild: extra={")
 
-    def test_nobody_reports(self, probe_child: Any) -> None:
+    def test_probe_child_raises_if_nothing_reports(self, probe_child: Any) -> None:
         with pytest.raises(TimeoutError, match=r"no child .* has reported"):
             probe_child(lambda args: None, timeout=0.1)
 
-    def test_a_stranger_reports(self, probe_child: Any) -> None:
+    def test_probe_child_ignores_a_report_with_a_wrong_token(self, probe_child: Any) -> None:
         def start(args: list[str]) -> None:
             subprocess.run([*args[:-1], "wrong"], check=True)
             subprocess.run(args, check=True)

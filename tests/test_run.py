@@ -34,11 +34,11 @@ class TestArguments:
             ("3=:w", (3, ":w", "r")),
         ],
     )
-    def test_files(self, text: str, meant: object) -> None:
+    def test_run_parses_fd_arguments(self, text: str, meant: object) -> None:
         assert run.file_argument(text) == meant
 
     @pytest.mark.parametrize("text", ["", "3", "3=", "=log", "x=log", "-3=log", "²=log"])
-    def test_no_files(self, text: str) -> None:
+    def test_run_refuses_wrong_fd_arguments(self, text: str) -> None:
         with pytest.raises(argparse.ArgumentTypeError):
             run.file_argument(text)
 
@@ -53,19 +53,19 @@ class TestArguments:
             ("localhost:1", ("", "localhost", 1)),
         ],
     )
-    def test_listeners(self, text: str, meant: object) -> None:
+    def test_run_parses_listen_arguments(self, text: str, meant: object) -> None:
         assert run.listen_argument(text) == meant
 
     @pytest.mark.parametrize(
         "text",
         ["", "80", "host", "host:", "host:x", "host:65536", "::1:80", "=h:1", "a:b=h:1", "é=h:1"],
     )
-    def test_no_listeners(self, text: str) -> None:
+    def test_run_refuses_wrong_listen_arguments(self, text: str) -> None:
         with pytest.raises(argparse.ArgumentTypeError):
             run.listen_argument(text)
 
     @pytest.mark.parametrize("text", ["", "A", "=b"])
-    def test_no_variables(self, text: str) -> None:
+    def test_run_refuses_wrong_env_arguments(self, text: str) -> None:
         with pytest.raises(argparse.ArgumentTypeError):
             run.variable_argument(text)
 
@@ -89,7 +89,7 @@ class TestArguments:
 
 
 class TestFiles:
-    def test_the_command_holds_those_and_nothing_else(self, tmp_path: Path) -> None:
+    def test_run_gives_the_command_its_files_and_nothing_else(self, tmp_path: Path) -> None:
         for name in "ab":
             (tmp_path / name).touch()
         done = command("run", "--fd", f"9={tmp_path}/a", f"--fd=5={tmp_path}/b:rw", "--", *PROBE)
@@ -113,7 +113,9 @@ class TestFiles:
             (":rw", "older\x1a", "newer\x1a"),
         ],
     )
-    def test_modes(self, mode: str, before: str | None, after: str, tmp_path: Path) -> None:
+    def test_run_opens_files_in_each_mode(
+        self, mode: str, before: str | None, after: str, tmp_path: Path
+    ) -> None:
         path = tmp_path / "file"
         if before is not None:
             path.write_text(before)
@@ -122,7 +124,7 @@ class TestFiles:
         assert (done.returncode, done.stderr) == (0, "")
         assert path.read_text() == after
 
-    def test_reading_is_what_no_mode_means(self, tmp_path: Path) -> None:
+    def test_run_opens_for_reading_by_default(self, tmp_path: Path) -> None:
         path = tmp_path / "file"
         path.write_bytes(b"a\r\nb\x1ac")
         script = "import os, sys; sys.stdout.buffer.write(os.read(5, 9))"
@@ -132,7 +134,7 @@ class TestFiles:
         assert done.stdout.startswith("a")
         assert path.read_bytes() == b"a\r\nb\x1ac"
 
-    def test_standard_streams_can_be_given(self, tmp_path: Path) -> None:
+    def test_run_can_replace_standard_streams(self, tmp_path: Path) -> None:
         path = tmp_path / "file"
         done = command("run", "--fd", f"1={path}:w", sys.executable, "-ISc", "print('there')")
         assert (done.returncode, done.stdout) == (0, "")
@@ -141,21 +143,21 @@ class TestFiles:
 
 class TestEnd:
     @pytest.mark.parametrize("status", [0, 1, 7, 255])
-    def test_the_exit_status_is_the_commands(self, status: int) -> None:
+    def test_run_returns_the_commands_exit_status(self, status: int) -> None:
         assert command("run", "--", *STATUS, str(status)).returncode == status
 
     @pytest.mark.skipif(sys.platform != "win32", reason="needs an exit status of 32 bits")
-    def test_also_a_large_one(self) -> None:
+    def test_run_returns_a_large_exit_status(self) -> None:
         assert command("run", "--", *STATUS, "-1073741819").returncode == 0xC0000005
 
-    def test_what_cannot_be_opened(self, tmp_path: Path) -> None:
+    def test_run_names_a_file_that_cannot_be_opened(self, tmp_path: Path) -> None:
         done = command("run", "--fd", f"3={tmp_path}/none", *STATUS, "0")
         assert (done.returncode, done.stdout) == (125, "")
         assert done.stderr == (
             f"noinherit run: error: {tmp_path}/none: No such file or directory\n"
         )
 
-    def test_where_nobody_can_listen(self) -> None:
+    def test_run_names_an_address_that_cannot_be_used(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             address = f"127.0.0.1:{taken.getsockname()[1]}"
             done = command("run", "--listen", address, *STATUS, "0")
@@ -163,17 +165,17 @@ class TestEnd:
         assert done.stderr.startswith(f"noinherit run: error: {address}: ")
 
     @pytest.mark.parametrize("host", ["a..b", "x" * 300])
-    def test_a_host_that_can_be_none(self, host: str) -> None:
+    def test_run_names_a_host_that_cannot_exist(self, host: str) -> None:
         done = command("run", "--listen", f"{host}:0", *STATUS, "0")
         assert (done.returncode, done.stderr.count("\n")) == (125, 1)
 
-    def test_no_such_command(self, tmp_path: Path) -> None:
+    def test_run_names_a_missing_command(self, tmp_path: Path) -> None:
         done = command("run", f"{tmp_path}/none")
         assert done.returncode == 127
         *_, last = done.stderr.splitlines()
         assert last.startswith(f"noinherit run: error: {tmp_path}/none: ")
 
-    def test_everything_after_the_command_is_its_own(self) -> None:
+    def test_run_leaves_the_commands_arguments_alone(self) -> None:
         script = "import sys; print(sys.argv[1:])"
         words = ["--", "-x", "--", "--fd", "3=x"]
         for dashes in ([], ["--"]):

@@ -57,7 +57,7 @@ def handles() -> int:
 
 
 class TestTakenByTheChild:
-    def test_a_listener(self, place: tuple[socket.AddressFamily, str]) -> None:
+    def test_a_child_takes_a_listener(self, place: tuple[socket.AddressFamily, str]) -> None:
         family, host = place
         script = (
             "listener = inherited()['http'].socket()\n"
@@ -74,7 +74,7 @@ class TestTakenByTheChild:
                 assert connection.recv(9) == b"cba"
             assert process.wait(timeout=30) == 0
 
-    def test_a_connection(self, place: tuple[socket.AddressFamily, str]) -> None:
+    def test_a_child_takes_a_connection(self, place: tuple[socket.AddressFamily, str]) -> None:
         family, host = place
         with socket.create_server((host, 0), family=family) as listener:
             here = socket.create_connection(listener.getsockname()[:2], timeout=30)
@@ -91,7 +91,7 @@ class TestTakenByTheChild:
             assert here.recv(9) == b""
             assert process.wait(timeout=30) == 0
 
-    def test_a_datagram_socket(self, place: tuple[socket.AddressFamily, str]) -> None:
+    def test_a_child_takes_a_datagram_socket(self, place: tuple[socket.AddressFamily, str]) -> None:
         family, host = place
         script = (
             "with inherited()['d'].socket() as s:\n"
@@ -109,7 +109,7 @@ class TestTakenByTheChild:
             assert asker.recv(9) == b"cba"
         assert done.stdout == f"{int(family)} {int(socket.SOCK_DGRAM)}\n"
 
-    def test_one_that_is_bound_to_nothing(self) -> None:
+    def test_a_child_takes_an_unbound_socket(self) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unbound:
             done = child("with inherited()['d'].socket() as s: print(int(s.type))", {"d": unbound})
         assert done.stdout == f"{int(socket.SOCK_DGRAM)}\n"
@@ -125,7 +125,7 @@ class TestTakenByTheChild:
             done = child(script, {"f": make_file(), "s": server, 4: make_file()})
             assert done.stdout == f"[4, 'f', 's'] socket\n{server.server_address[1]}\n"
 
-    def test_many(self) -> None:
+    def test_a_child_takes_many_sockets(self) -> None:
         with contextlib.ExitStack() as stack:
             sockets = [stack.enter_context(socket.socket()) for _ in range(200)]
             for each in sockets:
@@ -138,7 +138,7 @@ class TestTakenByTheChild:
             done = child(script, {f"s{n}": each for n, each in enumerate(sockets)})
         assert [int(line) for line in done.stdout.split()] == ports
 
-    def test_ownership(self) -> None:
+    def test_each_inherited_socket_is_taken_once(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as one, socket.socket() as other:
             done = child(
                 "fds = inherited()\n"
@@ -163,14 +163,14 @@ class TestNobodyIsHurt:
         yield
         assert handles() <= before
 
-    def test_by_a_child_that_never_takes_them(self) -> None:
+    def test_a_child_that_takes_no_socket_hurts_nobody(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             address = listener.getsockname()
             for _ in range(3):
                 assert run_with(CHEAP, fds={"a": listener}).returncode == 0
         socket.create_server(address).close()
 
-    def test_by_a_child_that_dies_before(self) -> None:
+    def test_a_child_that_dies_early_hurts_nobody(self) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
         address = listener.getsockname()
         with spawn_with(
@@ -180,15 +180,15 @@ class TestNobodyIsHurt:
             process.kill()
         socket.create_server(address).close()
 
-    def test_by_one_that_takes_only_some(self) -> None:
+    def test_a_child_that_takes_some_sockets_hurts_nobody(self) -> None:
         with socket.socket() as one, socket.socket() as other:
             child("inherited()['b'].socket().close()", {"a": one, "b": other})
 
-    def test_by_a_program_that_is_not_there(self) -> None:
+    def test_a_missing_program_hurts_no_socket(self) -> None:
         with socket.socket() as sock, pytest.raises(FileNotFoundError):
             spawn_with(["no-such-program"], fds={"a": sock})
 
-    def test_by_a_closed_one(self) -> None:
+    def test_a_closed_socket_is_refused(self) -> None:
         with socket.socket() as sock:
             pass
         with pytest.raises(exceptions.ClosedDescriptorError, match=r"fds\['a'\] = <socket"):
@@ -213,7 +213,7 @@ class TestStaleAnnouncements:
         "address",
         ["", "x", "0:0:00", "1:0:", "ffffffffffffffffffff:0:00", "-1:-1:zz", "4:0:" + "00" * 16],
     )
-    def test_nonsense_is_ignored(self, address: str) -> None:
+    def test_a_nonsensical_socket_announcement_is_ignored(self, address: str) -> None:
         manifest = json.dumps({"v": 1, "fds": [["a", 3, "socket", address]]})
         script = "print(dict(inherited()))"
         assert child(script, env={**os.environ, "NOINHERIT_FDS": manifest}).stdout == "{}\n"

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("strategy")
 
 
 class TestExactness:
-    def test_nothing_asked_for_nothing_given(self) -> None:
+    def test_a_child_without_fds_holds_the_standard_streams_only(self) -> None:
         assert set(witness().fds) == {0, 1, 2}
 
     def test_inheritable_strays_do_not_reach_the_child(self, make_file: Make) -> None:
@@ -39,7 +39,9 @@ class TestExactness:
         wanted = make_file()
         assert witness({9: wanted}).extra == {9: identity(wanted)}
 
-    def test_numbers_names_and_many_for_one(self, make_file: Make) -> None:
+    def test_fds_takes_numbers_names_and_one_descriptor_several_times(
+        self, make_file: Make
+    ) -> None:
         a, b = make_file(), make_file()
         seen = witness({"first": a, 3: b, "second": a, 41: b})
         assert seen.extra[3] == seen.extra[41] == identity(b)
@@ -54,7 +56,7 @@ class TestExactness:
         assert witness([b, a]).extra == {a: identity(a), b: identity(b)}
         assert witness(pass_fds=[b]).extra == {b: identity(b)}
 
-    def test_files_are_values(self, tmp_path: Path) -> None:
+    def test_files_are_values_of_fds(self, tmp_path: Path) -> None:
         with (tmp_path / "log").open("w") as log:
             assert witness({"log": log}).beside() == [identity(log.fileno())]
 
@@ -88,7 +90,7 @@ class TestExactness:
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
     @given(shape=st.dictionaries(st.integers(3, 40), st.integers(0, 9), max_size=24))
-    def test_any_table(self, shape: dict[int, int]) -> None:
+    def test_a_random_table_is_exact(self, shape: dict[int, int]) -> None:
         with contextlib.ExitStack() as stack:
             files = [stack.enter_context(tempfile.TemporaryFile()).fileno() for _ in range(10)]
             seen = witness({number: files[which] for number, which in shape.items()})
@@ -96,7 +98,7 @@ class TestExactness:
 
 
 class TestThreads:
-    def test_that_spawn_at_the_same_time_do_not_get_each_others(self, make_file: Make) -> None:
+    def test_threads_that_spawn_at_once_get_only_their_own(self, make_file: Make) -> None:
         files = [make_file() for _ in range(4)]
         wrong: list[Any] = []
 
@@ -143,7 +145,7 @@ class TestTheParentKeepsWhatIsIts:
 
 
 class TestFdArg:
-    def test_in_args_and_env(self, make_file: Make) -> None:
+    def test_fd_arg_works_in_args_and_env(self, make_file: Make) -> None:
         fd = make_file()
         done = run_with(
             [
@@ -278,7 +280,7 @@ class TestErrors:
 
 
 class TestPopenFeatures:
-    def test_cwd_env_and_text(self, tmp_path: Path) -> None:
+    def test_spawn_with_takes_cwd_env_and_text(self, tmp_path: Path) -> None:
         done = run_with(
             [sys.executable, "-c", "import os; print(os.getcwd(), os.environ['X'])"],
             cwd=tmp_path,

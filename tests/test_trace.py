@@ -51,7 +51,7 @@ def stray(tmp_path: Path) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("way", leaks.WAYS, ids=lambda way: way.__name__)
-def test_tells_the_line(way: Callable[..., int], tmp_path: Path) -> None:
+def test_trace_reports_the_line(way: Callable[..., int], tmp_path: Path) -> None:
     with contextlib.ExitStack() as keep, noinherit.trace() as tracing:
         number = way(keep, tmp_path / "planted")
         subprocess.run(NOTHING, close_fds=False, check=True)
@@ -210,7 +210,7 @@ else:
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("start", CARELESS.values(), ids=CARELESS)
-def test_tells_what_the_child_has(start: Callable[[Args], Any], stray: int) -> None:
+def test_trace_reports_what_the_child_holds(start: Callable[[Args], Any], stray: int) -> None:
     with noinherit.trace() as tracing:
         child = probe_child(start)
     assert stray in reached(tracing)
@@ -221,7 +221,7 @@ def test_tells_what_the_child_has(start: Callable[[Args], Any], stray: int) -> N
 
 
 @pytest.mark.parametrize("start", CLEAN.values(), ids=CLEAN)
-def test_no_false_alarm(start: Callable[[Args], Any], stray: int) -> None:
+def test_trace_is_quiet_for_clean_code(start: Callable[[Args], Any], stray: int) -> None:
     with noinherit.trace() as tracing:
         child = probe_child(start)
     assert tracing.leaks == []
@@ -248,16 +248,16 @@ class TestFileActions:
             child = probe_child(functools.partial(posix_spawn, file_actions=list(actions)))
         return reached(tracing), set(child.extra)
 
-    def test_close(self, stray: int) -> None:
+    def test_trace_understands_the_file_action_close(self, stray: int) -> None:
         leaked, held = self.given((posix.POSIX_SPAWN_CLOSE, stray))
         assert leaked == held
         assert stray not in held
 
-    def test_open(self, stray: int) -> None:
+    def test_trace_understands_the_file_action_open(self, stray: int) -> None:
         leaked, held = self.given((posix.POSIX_SPAWN_OPEN, stray, os.devnull, os.O_RDONLY, 0))
         assert leaked == held - {stray}
 
-    def test_dup2(self, stray: int, tmp_path: Path) -> None:
+    def test_trace_understands_the_file_action_dup2(self, stray: int, tmp_path: Path) -> None:
         with contextlib.ExitStack() as keep:
             other = leaks.open_made_inheritable(keep, tmp_path / "other")
             leaked, held = self.given((posix.POSIX_SPAWN_DUP2, stray, other))
@@ -265,7 +265,7 @@ class TestFileActions:
         assert stray in held
 
     @needs_closefrom_action
-    def test_closefrom(self, stray: int) -> None:
+    def test_trace_understands_the_file_action_closefrom(self, stray: int) -> None:
         assert self.given((posix.POSIX_SPAWN_CLOSEFROM, 3)) == (set(), set())
 
     def test_what_can_be_read_once_is_left_alone(self, stray: int) -> None:
@@ -276,7 +276,7 @@ class TestFileActions:
 
 
 class TestContext:
-    def test_nested(self, stray: int) -> None:
+    def test_trace_can_be_nested(self, stray: int) -> None:
         with noinherit.trace() as outer:
             with noinherit.trace() as inner:
                 careless(NOTHING)
@@ -284,7 +284,7 @@ class TestContext:
         assert len(inner.leaks) * 2 == len(outer.leaks)
         assert outer.leaks[: len(inner.leaks)] == inner.leaks
 
-    def test_entered_twice_at_once_and_again(self, stray: int) -> None:
+    def test_trace_can_be_entered_again(self, stray: int) -> None:
         tracing = noinherit.trace()
         with tracing, tracing:
             careless(NOTHING)
@@ -305,7 +305,7 @@ class TestContext:
             careless(["no such program"])
         assert len(tracing.leaks) == 1
 
-    def test_many_threads(self, tmp_path: Path) -> None:
+    def test_trace_works_in_many_threads(self, tmp_path: Path) -> None:
         failed = []
 
         def work(index: int) -> None:
@@ -342,7 +342,9 @@ class TestContext:
         assert outcome == [True]
 
     @pytest.mark.parametrize("looked", [True, False])
-    def test_one_that_took_the_number_is_told_from_it(self, looked: bool, tmp_path: Path) -> None:
+    def test_a_descriptor_that_took_a_number_is_told_from_the_old_one(
+        self, looked: bool, tmp_path: Path
+    ) -> None:
         if sys.platform == "win32" and not looked:
             pytest.skip("one handle is not told from another, but for looking in between")
         with noinherit.trace() as tracing:
@@ -358,7 +360,7 @@ class TestContext:
         assert origins[second] == leaks.NATIVE
 
 
-def test_repr(stray: int) -> None:
+def test_a_trace_shows_itself(stray: int) -> None:
     with noinherit.trace() as tracing:
         careless(NOTHING)
         line = here(-1)

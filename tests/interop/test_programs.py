@@ -327,7 +327,7 @@ class TestMake:
         return most, said.stderr
 
     @pytest.mark.program("make", "its jobserver: `jobserver_fds()`; measured with `-j3`")
-    def test_shares_its_slots(self, program: str, version: str, tmp_path: Path) -> None:
+    def test_make_shares_its_slots(self, program: str, version: str, tmp_path: Path) -> None:
         style = ["--jobserver-style=pipe"] if version >= self.STYLES else []
         most, said = self.most_at_once("shared", program, *style, directory=tmp_path)
         assert (most, said) == (3, "")
@@ -336,7 +336,9 @@ class TestMake:
         assert "jobserver" in said
 
     @pytest.mark.program("make", "nothing: its jobserver is a FIFO's name; measured with `-j3`")
-    def test_shares_its_slots_by_a_fifo(self, program: str, version: str, tmp_path: Path) -> None:
+    def test_make_shares_its_slots_by_a_fifo(
+        self, program: str, version: str, tmp_path: Path
+    ) -> None:
         if version < self.STYLES:
             pytest.skip(f"make has FIFOs since {self.STYLES}")
         style = "--jobserver-style=fifo"

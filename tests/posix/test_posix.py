@@ -68,7 +68,7 @@ class TestStrategies:
                 assert seen.beside(9) == [identity(a)]
 
     @pytest.mark.noinherit_exempt("it leaks on purpose")
-    def test_this_storm_can_catch_a_leak(self) -> None:
+    def test_the_storm_of_strays_catches_a_leak(self) -> None:
         leaks = 0
         with running(*[open_strays] * 4):
             for _ in range(300):
@@ -83,14 +83,14 @@ class TestStrategies:
                     break
         assert leaks
 
-    def test_an_unknown_one_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unknown_strategy_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("NOINHERIT_STRATEGY", "magic")
         with pytest.raises(
             exceptions.UnknownStrategyError, match=r"='magic': unknown; choose .*scan"
         ):
             spawn_with(PROBE)
 
-    def test_scan_looks_where_no_listing_can_be_had(
+    def test_scan_works_without_a_list_of_open_descriptors(
         self, monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:
         def nothing(_: str) -> list[str]:
@@ -105,7 +105,7 @@ class TestStrategies:
 
 
 class TestAwkwardParents:
-    def test_one_without_standard_streams(self) -> None:
+    def test_spawns_from_a_parent_without_standard_streams(self) -> None:
         # Popen's own pipes then get the numbers 0 to 2, and so sit on their own targets.
         script = (
             "import os, sys; sys.path.insert(0, sys.argv[1]); from support import witness\n"
@@ -119,7 +119,7 @@ class TestAwkwardParents:
         )
         assert done.stdout == b"[0, 1, 3, 5, 9]", "2 is closed here, so it is closed there"
 
-    def test_one_with_a_stray_under_every_low_number(self) -> None:
+    def test_spawns_from_a_parent_with_a_stray_under_every_low_number(self) -> None:
         script = (
             "import os, sys; sys.path.insert(0, sys.argv[1]); from support import witness\n"
             "for number in range(3, 60): os.dup2(2, number, inheritable=True)\n"
@@ -130,14 +130,14 @@ class TestAwkwardParents:
         assert done.stdout == b"\n3\n9\n3 4 40\n"
 
 
-def test_sockets_are_values() -> None:
+def test_sockets_are_values_of_fds() -> None:
     with socket.socket() as sock:
         assert witness({"http": sock}).beside() == [identity(sock.fileno())]
 
 
 @pytest.mark.usefixtures("by_posix_spawn")
 class TestNothingHereIsEverInheritable:
-    def test_not_even_while_a_child_is_started(
+    def test_nothing_is_inheritable_here_while_a_child_is_started(
         self, monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:
         real = posix.libc.posix_spawn
@@ -167,7 +167,9 @@ class TestOptionsOfTheStandardEngine:
     ]
 
     @pytest.mark.parametrize("options", OPTIONS)
-    def test_are_honoured_with_any_table(self, options: dict[str, Any], make_file: Make) -> None:
+    def test_ids_umask_and_preexec_fn_work_with_any_table(
+        self, options: dict[str, Any], make_file: Make
+    ) -> None:
         os.set_inheritable(make_file(), True)
         a, b = make_file(), make_file()
         free = max(held()) + 5
@@ -186,7 +188,7 @@ class TestOptionsOfTheStandardEngine:
         assert witness({"a": a, "b": b}, **options).beside() == sorted([identity(a), identity(b)])
         assert witness([a], env={}, **options).extra == {a: identity(a)}
 
-    def test_the_child_is_told_all_the_same(self, make_file: Make) -> None:
+    def test_the_standard_engine_announces_names_too(self, make_file: Make) -> None:
         fd = make_file()
         script = "import noinherit; print([*noinherit.inherited()])"
         done = run_with(
@@ -195,7 +197,7 @@ class TestOptionsOfTheStandardEngine:
         assert done.stdout == f"[{fd}]\n".encode()
 
     @pytest.mark.noinherit_exempt("it leaks on purpose")
-    def test_close_fds_false_is_the_standard_engines(self, make_file: Make) -> None:
+    def test_close_fds_false_uses_the_standard_engine(self, make_file: Make) -> None:
         fd = make_file()
         os.set_inheritable(fd, True)
         child: noinherit.Process[bytes] = noinherit.Process(
@@ -206,7 +208,7 @@ class TestOptionsOfTheStandardEngine:
 
 
 class TestTheEnvironment:
-    def test_is_whole_while_other_threads_change_it(self) -> None:
+    def test_the_environment_is_whole_while_other_threads_change_it(self) -> None:
         script = (
             "import os, sys, threading; from noinherit import run_with\n"
             "sys.setswitchinterval(1e-5)\n"
@@ -226,7 +228,7 @@ class TestTheEnvironment:
         )
         run_with([sys.executable, "-c", script], check=True)
 
-    def test_is_the_processs_own_whatever_stands_in_for_it(
+    def test_the_environment_is_the_processs_own_when_os_environ_is_replaced(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("KEPT", "kept")
@@ -236,7 +238,7 @@ class TestTheEnvironment:
 
 @pytest.mark.usefixtures("by_posix_spawn")
 class TestASpawnThatDoesNotReturn:
-    def test_is_not_tried_with_another_program(
+    def test_an_interrupted_spawn_tries_no_other_program(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         for place in ("a", "b"):
@@ -255,7 +257,7 @@ class TestASpawnThatDoesNotReturn:
             spawn_with(["prog"], env={"PATH": f"/none:{tmp_path / 'a'}:{tmp_path / 'b'}"})
         assert tried == [os.fsencode(tmp_path / "a" / "prog")]
 
-    def test_leaves_no_child_when_it_is_interrupted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_interrupted_spawn_leaves_no_child(self, monkeypatch: pytest.MonkeyPatch) -> None:
         real = posix.libc.posix_spawn
 
         def interrupted(*args: Any) -> None:
@@ -270,7 +272,7 @@ class TestASpawnThatDoesNotReturn:
 
 
 class TestAttributes:
-    def test_session_and_process_group(self) -> None:
+    def test_a_child_gets_its_session_and_process_group(self) -> None:
         script = "import os; print(os.getsid(0) == os.getpid(), os.getpgid(0) == os.getpid())"
         args = [sys.executable, "-c", script]
         assert run_with(args, capture_output=True).stdout == b"False False\n"
@@ -282,7 +284,7 @@ class TestAttributes:
             run_with(args, process_group=2**32)
 
     @pytest.mark.parametrize("restore", [True, False])
-    def test_signals(self, restore: bool) -> None:
+    def test_restore_signals_decides_about_sigpipe(self, restore: bool) -> None:
         ignored = run_with(
             ["grep", "SigIgn", "/proc/self/status"],
             restore_signals=restore,
@@ -293,17 +295,17 @@ class TestAttributes:
 
 class TestWaiting:
     @needs_exit_event
-    def test_has_an_event_to_wait_on(self) -> None:
+    def test_wait_has_an_event_to_wait_on(self) -> None:
         assert _sys.backend.describe().features["wait for a child without polling"]
 
     @needs_exit_event
-    def test_is_on_a_pidfd(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_wait_uses_a_pidfd(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("time.sleep", None)  # a poll loop would call it
         with spawn_with(["sleep", "0.05"]) as child:
             assert child.wait(timeout=60) == 0
 
     @needs_pidfd
-    def test_falls_back_without_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_wait_polls_without_a_pidfd(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def refused(*_: int) -> int:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
@@ -314,13 +316,13 @@ class TestWaiting:
             assert child.wait(timeout=60) == 0
 
     @needs_exit_event
-    def test_communicate_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_communicate_waits_on_the_event_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("time.sleep", None)
         with spawn_with(["sh", "-c", "exec >&-; sleep 0.05"], stdout=subprocess.PIPE) as child:
             output, _ = child.communicate(timeout=60)
             assert output == b""
 
-    def test_a_child_that_somebody_else_reaped(self) -> None:
+    def test_wait_ends_for_a_child_that_somebody_else_reaped(self) -> None:
         with spawn_with(["true"]) as child:
             os.waitpid(child.pid, 0)
             with pytest.warns(exceptions.StatusUnknownWarning) as caught:
@@ -330,11 +332,11 @@ class TestWaiting:
             child.kill()
 
     @pytest.mark.parametrize("timeout", [1e12, float("inf")])
-    def test_takes_any_timeout(self, timeout: float) -> None:
+    def test_wait_takes_any_timeout(self, timeout: float) -> None:
         with spawn_with(["true"]) as child:
             assert child.wait(timeout) == 0
 
-    def test_is_interruptible(self) -> None:
+    def test_wait_is_interruptible(self) -> None:
         main = threading.main_thread().ident
         assert main
         # A shell that starts us in the background has this signal ignored.
@@ -351,7 +353,7 @@ class TestWaiting:
 
 @pytest.mark.usefixtures("by_posix_spawn")
 class TestOtherThreads:
-    def test_run_while_a_spawn_blocks(
+    def test_other_threads_run_while_a_spawn_blocks(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Opening a FIFO blocks the child, and so the spawn, until another process or thread opens
@@ -390,7 +392,7 @@ class TestOtherThreads:
         assert opened.is_set()
 
 
-def test_a_limit_far_above_what_select_takes() -> None:
+def test_spawns_with_descriptors_above_what_select_takes() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     script = (
         "import fcntl, os, resource, sys; sys.path.insert(0, sys.argv[1])\n"

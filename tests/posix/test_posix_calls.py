@@ -45,7 +45,7 @@ def is_locked(path: Path) -> bool:
 class TestRecordLocks:
     @pytest.mark.parametrize("asks", [True, False])
     @pytest.mark.parametrize("kind", [fcntl.LOCK_EX, fcntl.LOCK_SH])
-    def test_are_kept(
+    def test_record_locks_are_kept(
         self, kind: int, asks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if not asks:  # as on systems that do not tell
@@ -63,7 +63,7 @@ class TestRecordLocks:
             assert is_locked(path)
         assert not is_locked(path)
 
-    def test_of_somebody_else_keep_nobody_from_anything(self, tmp_path: Path) -> None:
+    def test_record_locks_of_another_process_hinder_no_spawn(self, tmp_path: Path) -> None:
         path = tmp_path / "file"
         path.touch()
         hold = f"import fcntl\nf = open({str(path)!r}, 'r+b')\nfcntl.lockf(f, fcntl.LOCK_EX)\n"
@@ -76,7 +76,7 @@ class TestRecordLocks:
                 assert witness({5: file}).extra == {5: identity(file.fileno())}
             other.communicate(b"\n")
 
-    def test_nothing_else_is_asked_about(self, make_file: Make) -> None:
+    def test_only_files_are_asked_for_record_locks(self, make_file: Make) -> None:
         file = make_file()
         reading, writing = os.pipe()
         try:
@@ -95,7 +95,7 @@ class TestAnInterruptedSpawn:
     @pytest.mark.parametrize("program", ["true", "/bin/true"])
     @pytest.mark.parametrize("when", ["before", "after"])
     @pytest.mark.parametrize("error", [TimeoutError("handler"), OSError(errno.ENOENT, "handler")])
-    def test_raises_that_and_leaves_no_child(
+    def test_a_handlers_exception_is_raised_and_leaves_no_child(
         self, error: OSError, when: str, program: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         calls = []
@@ -117,7 +117,9 @@ class TestAnInterruptedSpawn:
             os.waitpid(-1, 0)
         assert held() == before
 
-    def test_also_if_nobody_may_reap(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_interrupted_spawn_is_raised_when_sigchld_is_ignored(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def interrupted(*args: Any) -> int:
             real(*args)
             raise KeyboardInterrupt
@@ -131,7 +133,9 @@ class TestAnInterruptedSpawn:
         finally:
             signal.signal(signal.SIGCHLD, old)
 
-    def test_while_looking_for_the_program(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_interrupt_while_looking_for_the_program_leaves_nothing(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def interrupted(*_: object, **options: object) -> None:
             raise TimeoutError("handler")
 
@@ -140,7 +144,9 @@ class TestAnInterruptedSpawn:
             spawn_with(["true"])
         monkeypatch.undo()
 
-    def test_while_asking_for_locks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_interrupt_while_asking_for_locks_leaves_nothing(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def interrupted(fd: int, command: int, *rest: Any) -> Any:
             if command == fcntl.F_DUPFD_CLOEXEC:
                 return real(fd, command, *rest)
@@ -153,7 +159,7 @@ class TestAnInterruptedSpawn:
             spawn_with(["true"], fds={9: 2})
 
     @pytest.mark.parametrize("error", [TimeoutError("handler"), KeyboardInterrupt("handler")])
-    def test_while_closing_the_copies(
+    def test_an_interrupt_while_closing_the_copies_leaves_nothing(
         self, error: BaseException, make_file: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         closed: list[int] = []
@@ -176,7 +182,7 @@ class TestAnInterruptedSpawn:
 
 
 @needs_o_path
-def test_a_place_in_the_file_system_is_a_descriptor(tmp_path: Path, make_file: Make) -> None:
+def test_an_o_path_descriptor_is_a_value(tmp_path: Path, make_file: Make) -> None:
     make_file()
     for path in (tmp_path, tmp_path / "file0"):
         place = os.open(path, getattr(os, "O_PATH"))  # noqa: B009 -- mypy knows Linux's from no other
@@ -186,7 +192,7 @@ def test_a_place_in_the_file_system_is_a_descriptor(tmp_path: Path, make_file: M
             os.close(place)
 
 
-def test_a_derived_class_that_goes_around_init(make_file: Make) -> None:
+def test_a_derived_class_that_calls_popens_init_keeps_pass_fds_and_umask(make_file: Make) -> None:
     class Around(Process[bytes]):
         def __init__(self, *args: Any, **options: Any) -> None:
             subprocess.Popen.__init__(self, *args, **options)
@@ -200,7 +206,9 @@ def test_a_derived_class_that_goes_around_init(make_file: Make) -> None:
 
 
 @pytest.mark.usefixtures("by_posix_spawn")
-def test_a_place_that_is_dead_does_not_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_directory_on_path_does_not_end_the_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def stat(path: Any, **options: Any) -> os.stat_result:
         if path == b"/dead/true":
             raise OSError(errno.ENOTCONN, "a file system that has gone")
@@ -215,7 +223,7 @@ def test_a_place_that_is_dead_does_not_end_the_search(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("by_posix_spawn")
-def test_an_error_of_close_costs_nobody_the_child(
+def test_an_error_of_close_does_not_lose_the_child(
     monkeypatch: pytest.MonkeyPatch, make_file: Make
 ) -> None:
     def close(fd: int) -> None:
@@ -234,7 +242,7 @@ def test_an_error_of_close_costs_nobody_the_child(
 
 @pytest.mark.usefixtures("by_posix_spawn")
 class TestNothingIsBuiltTwice:
-    def test_for_children_that_are_alike(
+    def test_equal_children_build_their_environment_once(
         self, monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:
         built = []
@@ -262,7 +270,7 @@ class TestNothingIsBuiltTwice:
         assert len(built) == 2
 
     @pytest.mark.parametrize("fds", [{}, {5: 2}])
-    def test_but_for_a_changed_environment(
+    def test_a_changed_environment_is_built_again(
         self, monkeypatch: pytest.MonkeyPatch, fds: dict[int, int]
     ) -> None:
         def environment() -> bytes:
@@ -274,7 +282,7 @@ class TestNothingIsBuiltTwice:
         monkeypatch.delenv("KEPT")
         assert b"KEPT=" not in environment()
 
-    def test_nor_for_a_manifest_that_takes_the_place_of_another(
+    def test_a_manifest_replaces_another_without_a_new_environment(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for _ in range(2):
@@ -286,7 +294,7 @@ class TestNothingIsBuiltTwice:
             monkeypatch.setenv("NOINHERIT_FDS", "stale")
 
     @needs_refcounts
-    def test_and_what_nobody_uses_is_freed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unused_environment_is_freed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         alive = 0
         Strategy: Any = actions.strategy()  # noqa: N806 -- a class
 

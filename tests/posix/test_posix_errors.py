@@ -89,7 +89,7 @@ class TestErrorsAreThoseOfSubprocess:
             **(GROUPS if sys.version_info >= (3, 11) else {}),
         }
 
-    def test_class_number_and_file_name(self, tmp_path: Path) -> None:
+    def test_errors_have_subprocess_class_number_and_file_name(self, tmp_path: Path) -> None:
         for name, options in self.cases(tmp_path).items():
             told = []
             for engine in (subprocess.Popen, spawn_with):
@@ -128,7 +128,7 @@ FAILING: dict[str, dict[str, Any]] = {
 
 class TestAFailedSpawnLeavesNothing:
     @pytest.mark.parametrize("kind", FAILING)
-    def test_of_each_kind(self, kind: str, make_file: Make) -> None:
+    def test_a_failed_spawn_of_each_kind_leaves_nothing(self, kind: str, make_file: Make) -> None:
         fd = make_file()
         before = held(), children()
         for _ in range(200):
@@ -143,7 +143,7 @@ class TestAFailedSpawnLeavesNothing:
         assert (held(), children()) == before
 
     @pytest.mark.usefixtures("by_posix_spawn")
-    def test_too_many_descriptors(self) -> None:
+    def test_too_many_descriptors_leave_nothing(self) -> None:
         script = (
             "import errno, os, resource, subprocess, sys\n"
             "sys.path.insert(0, sys.argv[1])\n"
@@ -176,7 +176,7 @@ class TestAFailedSpawnLeavesNothing:
         assert lines[8] == "8 0"
         assert lines[9:] == ["no children"]
 
-    def test_process_limit(self) -> None:
+    def test_a_failed_spawn_at_the_process_limit_leaves_nothing(self) -> None:
         # The limit does not bind root, so the whole test runs as nobody.
         script = (
             "import errno, os, resource, subprocess, sys, threading\n"

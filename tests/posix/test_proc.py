@@ -62,7 +62,7 @@ sys.stdin.read()
 """
 
 
-def test_tells_what_the_process_itself_would(tmp_path: Path) -> None:
+def test_audit_of_a_process_agrees_with_its_own_audit(tmp_path: Path) -> None:
     with spawn_with(
         [sys.executable, "-c", MANY, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
@@ -105,7 +105,7 @@ print("held")
 """
 
 
-def test_works_when_too_many_files_are_open() -> None:
+def test_audit_works_when_too_many_files_are_open() -> None:
     done = subprocess.run(
         [sys.executable, "-c", EXHAUSTED], capture_output=True, text=True, check=False
     )
@@ -125,7 +125,7 @@ sys.stdin.read()
 """
 
 
-def test_tells_less_of_sockets_that_are_in_no_table(tmp_path: Path) -> None:
+def test_a_socket_that_is_in_no_table_is_listed_without_details(tmp_path: Path) -> None:
     with spawn_with(
         [sys.executable, "-c", FEWER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
@@ -340,7 +340,7 @@ def test_by_name() -> None:
     assert own["name"] == name
 
 
-def test_looks_into_the_network_of_the_process() -> None:
+def test_audit_reads_the_process_own_network_namespace() -> None:
     unshare = ["unshare", "--net"]
     if (
         shutil.which("unshare") is None
@@ -363,7 +363,7 @@ sys.stdin.read()
         child.communicate()
 
 
-def test_one_that_may_not_be_read() -> None:
+def test_a_process_that_may_not_be_read_is_refused() -> None:
     if Path("/proc/1").stat().st_uid:
         pytest.skip("no other user's process is known here")
     # Whoever is not root may not look at root's.

@@ -56,7 +56,7 @@ def _signals_end_children() -> Iterator[None]:
 
 
 class TestSocketActivation:
-    def test_as_systemd_does_it(self) -> None:
+    def test_run_passes_listeners_as_systemd_does(self) -> None:
         listen = ["--listen=a=127.0.0.1:0", "--listen=127.0.0.1:0", "--listen=b=127.0.0.1:0"]
         script = [sys.executable, "-ISc", ACTIVATED]
         done = command("run", *listen, "--", *script, **{"odd.name(x86)": "kept"})
@@ -69,17 +69,17 @@ class TestSocketActivation:
         assert [name for name, _ in shown] == ["a", "4", "b"]
         assert [["127.0.0.1", int(port)] for _, port in shown] == told["ports"]
 
-    def test_nothing_else_reaches_the_command(self) -> None:
+    def test_run_passes_nothing_else_to_the_command(self) -> None:
         done = command("run", "--listen", "127.0.0.1:0", "--fd", f"9={os.devnull}", *PROBE)
         assert set(json.loads(done.stdout)["fds"]) == {"0", "1", "2", "3", "9"}
 
-    def test_signals_are_as_subprocess_leaves_them(self) -> None:
+    def test_run_leaves_signals_as_subprocess_does(self) -> None:
         script = ["sh", "-c", "kill -PIPE $$; echo survived"]
         for more in ([], ["--listen", "127.0.0.1:0"]):
             done = command("run", *more, *script)
             assert (done.returncode, done.stdout) == (128 + 13, "")
 
-    def test_ipv6(self) -> None:
+    def test_run_listens_on_ipv6(self) -> None:
         try:
             socket.create_server(("::1", 0), family=socket.AF_INET6).close()
         except OSError:
@@ -87,22 +87,24 @@ class TestSocketActivation:
         done = command("run", "--listen", "http=[::1]:0", *PROBE)
         assert re.fullmatch(r"noinherit run: http is \[::1\]:\d+\n", done.stderr)
 
-    def test_every_address(self) -> None:
+    def test_run_listens_on_every_address(self) -> None:
         assert "0.0.0.0" in command("run", "--listen", ":0", *PROBE).stderr
 
 
 class TestEnd:
-    def test_no_such_command_behind_a_listener(self, tmp_path: Path) -> None:
+    def test_run_with_a_listener_reports_a_missing_command(self, tmp_path: Path) -> None:
         done = command("run", "--listen", "127.0.0.1:0", f"{tmp_path}/none")
         assert done.returncode == 127
         assert done.stderr.endswith(f"{tmp_path}/none: No such file or directory\n")
 
-    def test_of_a_signal(self) -> None:
+    def test_run_reports_the_end_by_a_signal(self) -> None:
         script = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
         assert command("run", sys.executable, "-ISc", script).returncode == 128 + 9
 
     @pytest.mark.parametrize("more", [[], ["--listen", "127.0.0.1:0"]])
-    def test_a_command_that_is_no_program(self, more: list[str], tmp_path: Path) -> None:
+    def test_run_reports_a_command_that_is_no_program(
+        self, more: list[str], tmp_path: Path
+    ) -> None:
         (tmp_path / "file").touch()
         done = command("run", *more, f"{tmp_path}/file")
         assert done.returncode == 126
@@ -155,7 +157,7 @@ def running(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
 
 class TestSignals:
     @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"])
-    def test_are_passed_on(self, name: str) -> None:
+    def test_signals_are_passed_on_to_the_command(self, name: str) -> None:
         with running(sys.executable, "-c", SIGNALLED, name) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
@@ -164,7 +166,7 @@ class TestSignals:
         assert process.returncode == 9
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_end_it_while_it_opens(self, number: signal.Signals, tmp_path: Path) -> None:
+    def test_a_signal_ends_run_while_it_opens(self, number: signal.Signals, tmp_path: Path) -> None:
         fifo = tmp_path / "fifo"
         os.mkfifo(fifo)
         opening = ["--listen", "127.0.0.1:0", "--fd", f"9={fifo}"]
@@ -175,7 +177,7 @@ class TestSignals:
             assert process.wait(20) == -number
             assert process.stderr.read() == ""
 
-    def test_the_end_by_a_signal_is_told(self) -> None:
+    def test_run_reports_the_end_by_a_signal_that_it_passed_on(self) -> None:
         script = "import sys; print(flush=True); sys.stdin.read()"
         with running(sys.executable, "-ISc", script, stdin=subprocess.PIPE) as process:
             assert process.stdout is not None
@@ -183,7 +185,7 @@ class TestSignals:
             process.terminate()
             assert process.wait(20) == 128 + 15
 
-    def test_what_is_ignored_stays_ignored(self) -> None:
+    def test_ignored_signals_stay_ignored(self) -> None:
         script = "import signal; print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"
         words = [*NOINHERIT, "run", sys.executable, "-ISc", script]
         done = subprocess.run(
@@ -194,7 +196,7 @@ class TestSignals:
         )
         assert done.stdout == "True\n"
 
-    def test_that_come_too_early_are_kept(self) -> None:
+    def test_signals_before_the_start_are_delivered_after_it(self) -> None:
         before = signal.getsignal(signal.SIGUSR1)
         received: list[int] = []
 
@@ -248,7 +250,7 @@ class TestSignals:
         assert (done.stdout.strip(), done.returncode) == ("0", 7)
 
     @pytest.mark.parametrize("where", ["foreground", "background"])
-    def test_a_key_and_a_signal_come_once(self, where: str) -> None:
+    def test_a_key_and_a_signal_reach_the_command_once(self, where: str) -> None:
         ours, theirs = os.openpty()
         words = [*NOINHERIT, "run", sys.executable, "-c", SIGNALLED, "SIGINT"]
         with subprocess.Popen(

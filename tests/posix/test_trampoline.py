@@ -41,7 +41,7 @@ def steps() -> list[int]:
 
 class TestAFailure:
     @pytest.mark.parametrize("step", steps())
-    def test_of_any_step_is_raised_and_leaves_nothing(
+    def test_a_failure_of_any_step_is_raised_and_leaves_nothing(
         self, step: int, monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:
         lines = trampoline._SCRIPT.splitlines()
@@ -56,7 +56,9 @@ class TestAFailure:
         assert (held(), children()) == before
 
     @pytest.mark.parametrize("options", [{"umask": 0}, {"preexec_fn": print}])
-    def test_to_find_the_program_names_it(self, options: dict[str, Any], make_file: Make) -> None:
+    def test_a_missing_program_behind_the_trampoline_is_named(
+        self, options: dict[str, Any], make_file: Make
+    ) -> None:
         a, b = make_file(), make_file()
         before = held(), children()
         for program, error in (("/no/such", FileNotFoundError), ("/", PermissionError)):
@@ -85,13 +87,13 @@ class TestAFailure:
             assert caught.value.filename == str(python)
         assert (held(), children()) == before
 
-    def test_of_the_directory_names_that(self, make_file: Make) -> None:
+    def test_a_missing_directory_behind_the_trampoline_is_named(self, make_file: Make) -> None:
         a, b = make_file(), make_file()
         with pytest.raises(FileNotFoundError) as caught:
             spawn_with(["true"], fds={a: b, b: a}, umask=0, cwd="/no/such")
         assert caught.value.filename == "/no/such"
 
-    def test_to_find_a_python_is_told_with_the_way_out(
+    def test_without_a_python_the_trampoline_names_the_way_out(
         self, monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:
         a, b = make_file(), make_file()
@@ -109,7 +111,9 @@ class TestAFailure:
 
 class TestNumbersThatAreTaken:
     @pytest.mark.parametrize("options", [{"umask": 0o22}, {"preexec_fn": os.getpid}])
-    def test_one_and_all(self, options: dict[str, Any], make_file: Make) -> None:
+    def test_taken_numbers_reach_the_child_one_or_all(
+        self, options: dict[str, Any], make_file: Make
+    ) -> None:
         # Among them those of every pipe that the engine could open.
         file = make_file()
         taken = [os.dup(2) for _ in range(30)]
@@ -221,7 +225,7 @@ class TestOtherIds:
         [{}, {"extra_groups": [7, 8]}, {"extra_groups": [], "umask": 0o27, "cwd": "/"}],
     )
     @pytest.mark.parametrize("moved", [True, False])
-    def test_are_the_childs_with_exactly_the_table(
+    def test_other_ids_and_exactly_the_table(
         self, options: dict[str, Any], moved: bool, make_file: Make
     ) -> None:
         a, b = make_file(), make_file()

@@ -50,7 +50,7 @@ cwd = st.sampled_from([None, ".", "/", "no-such-directory", "a\0b", b"."]) | jun
 
 @anything
 @given(args=st.just(CHEAP) | args, fds=fds, env=st.none() | env, cwd=st.none() | cwd)
-def test_a_request(args: Any, fds: Any, env: Any, cwd: Any) -> None:
+def test_a_random_request_leaves_nothing(args: Any, fds: Any, env: Any, cwd: Any) -> None:
     before = held()
     try:
         noinherit.run_with(
@@ -129,7 +129,7 @@ def can_be_set(text: str) -> bool:
 
 @anything
 @given(text=manifests.filter(can_be_set))
-def test_a_manifest(text: str) -> None:
+def test_a_random_manifest_is_read_or_refused(text: str) -> None:
     announced({_handoff.VARIABLE: text})
 
 
@@ -139,7 +139,9 @@ def test_a_manifest(text: str) -> None:
     pid=(st.just(str(os.getpid())) | numbers).filter(can_be_set),
     names=st.none() | st.text(":abunknown\ufffd", max_size=12) | st.text().filter(can_be_set),
 )
-def test_systemds_variables(count: str, pid: str, names: str | None) -> None:
+def test_random_variables_of_systemd_are_read_or_refused(
+    count: str, pid: str, names: str | None
+) -> None:
     given = {"LISTEN_FDS": count, "LISTEN_PID": pid}
     announced(given if names is None else {**given, "LISTEN_FDNAMES": names})
 
@@ -157,5 +159,5 @@ def test_systemds_variables(count: str, pid: str, names: str | None) -> None:
         "",
     ],
 )
-def test_a_manifest_made_to_hurt(text: str) -> None:
+def test_a_hostile_manifest_is_refused(text: str) -> None:
     announced({_handoff.VARIABLE: text})

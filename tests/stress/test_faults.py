@@ -56,7 +56,7 @@ def python(script: str, **options: Any) -> str:
 
 @needs_fork
 class TestLimits:
-    def test_of_descriptors_at_every_step(self) -> None:
+    def test_a_descriptor_limit_at_every_step_leaves_nothing(self) -> None:
         told = python(
             "import errno, resource\n"
             "before = probe.held()\n"
@@ -79,7 +79,7 @@ class TestLimits:
         assert told.split() == ["refused", "EMFILE", "0"]
 
     @needs_proc
-    def test_of_memory(self) -> None:
+    def test_a_memory_limit_leaves_nothing(self) -> None:
         told = python(
             "import ctypes, errno, gc, resource\n"
             "before = probe.held()\n"
@@ -104,7 +104,7 @@ class TestLimits:
         assert outcomes <= {"0", "ENOMEM", "EAGAIN", "MemoryError", "RuntimeError", "127"}
 
     @needs_proc
-    def test_of_processes_after_some_children(self) -> None:
+    def test_a_process_limit_after_some_children_leaves_nothing(self) -> None:
         # The limit counts a user's processes and does not bind root: a user that has none.
         told = python(
             "import errno, resource\n"
@@ -122,7 +122,7 @@ class TestLimits:
 
 
 class TestAChildThatIsKilled:
-    def test_before_it_is_waited_for(self, make_file: Make) -> None:
+    def test_a_child_killed_before_the_wait_is_reaped(self, make_file: Make) -> None:
         for _ in range(20):
             with spawn_with(PROBE, fds={9: make_file()}, stdout=subprocess.PIPE) as child:
                 child.kill()
@@ -130,7 +130,7 @@ class TestAChildThatIsKilled:
 
     @needs_fork
     @needs_proc
-    def test_while_it_is_started(self, make_file: Make) -> None:
+    def test_a_child_killed_while_it_starts_is_reaped(self, make_file: Make) -> None:
         stop = threading.Event()
         mine = f"/proc/{os.getpid()}/task"
 
@@ -163,7 +163,7 @@ class TestAChildThatIsKilled:
 @needs_fork
 class TestStandardStreamsThatAreClosed:
     @pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1], [0, 1, 2]])
-    def test_in_the_parent(self, closed: list[int], tmp_path: Path) -> None:
+    def test_spawns_with_closed_standard_streams(self, closed: list[int], tmp_path: Path) -> None:
         report = tmp_path / "report"
         script = (
             "import json\n"
@@ -192,7 +192,9 @@ class TestStandardStreamsThatAreClosed:
 
 
 class TestADescriptorThatAnotherThreadCloses:
-    def test_before_it_is_copied(self, monkeypatch: pytest.MonkeyPatch, make_file: Make) -> None:
+    def test_a_descriptor_closed_before_the_copy_is_an_error(
+        self, monkeypatch: pytest.MonkeyPatch, make_file: Make
+    ) -> None:
         victim = os.dup(make_file())
         before = held()
         del before[victim]
@@ -207,7 +209,7 @@ class TestADescriptorThatAnotherThreadCloses:
             spawn_with(PROBE, fds={9: victim})
         assert held() == before
 
-    def test_and_reopens_as_another_after_it_was_copied(
+    def test_a_descriptor_reused_after_the_copy_does_not_reach_the_child(
         self, monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:
         good, other = make_file(), make_file()
@@ -227,7 +229,7 @@ class TestADescriptorThatAnotherThreadCloses:
 
 @needs_fork
 class TestFork:
-    def test_of_the_parent_while_threads_spawn(self) -> None:
+    def test_the_parent_may_fork_while_threads_spawn(self) -> None:
         told = python(
             "import signal, threading, warnings\n"
             "warnings.simplefilter('ignore')\n"
@@ -253,7 +255,7 @@ class TestFork:
 
 
 class TestInterpreterShutdown:
-    def test_while_daemon_threads_spawn(self) -> None:
+    def test_the_interpreter_may_end_while_daemon_threads_spawn(self) -> None:
         for _ in range(2 if WINE else 8):
             told = python(
                 "import threading\n"
@@ -264,6 +266,6 @@ class TestInterpreterShutdown:
             )
             assert told == ""
 
-    def test_after_a_spawn_from_an_exit_handler(self) -> None:
+    def test_an_exit_handler_may_spawn(self) -> None:
         told = python("import atexit; atexit.register(lambda: print(everything()))\n")
         assert told == "0\n"

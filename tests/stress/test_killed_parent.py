@@ -60,9 +60,7 @@ def _until_the_end(reports: BinaryIO) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("patience", [0.05, 0.2, 0.4])
-def test_leaves_only_children_that_hold_what_they_were_given(
-    patience: float, tmp_path: Path
-) -> None:
+def test_a_killed_parent_leaves_only_exact_children(patience: float, tmp_path: Path) -> None:
     files = [tmp_path / str(number) for number in range(3)]
     must = {}
     for file, number in zip(files, ("7", "3", "30"), strict=True):

@@ -66,13 +66,13 @@ def structures() -> set[str]:
     } - {"Structure"}
 
 
-def test_none_is_forgotten() -> None:
+def test_every_structure_is_checked() -> None:
     assert LAYOUTS.keys() == structures()
 
 
 @pytest.mark.skipif(ctypes.sizeof(ctypes.c_void_p) != 8, reason="the numbers are 64-bit Windows's")
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_sizes_and_offsets(name: str) -> None:
+def test_structures_have_windows_sizes_and_offsets(name: str) -> None:
     kind = getattr(structs, name)
     size, offsets = LAYOUTS[name]
     assert ctypes.sizeof(kind) == size

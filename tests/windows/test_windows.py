@@ -53,7 +53,7 @@ def new_event() -> Handle:
 
 
 class TestNothingHereIsEverInheritable:
-    def test_not_even_while_a_child_is_started(
+    def test_nothing_is_inheritable_here_while_a_child_is_started(
         self, monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:
         real = k32.CreateProcessW
@@ -98,7 +98,7 @@ class TestHandles:
         finally:
             k32.CloseHandle(event)
 
-    def test_are_owned_like_descriptors(self) -> None:
+    def test_handles_are_owned_like_descriptors(self) -> None:
         event = new_event()
         script = (
             "import os; from noinherit import exceptions, inherited\n"
@@ -121,7 +121,7 @@ class TestHandles:
         run_with([sys.executable, "-c", script], fds={"a": event, "b": event, "f": 2}, check=True)
         k32.CloseHandle(event)
 
-    def test_are_no_streams(self) -> None:
+    def test_a_handle_is_refused_as_a_stream(self) -> None:
         with pytest.raises(exceptions.UnsupportedOptionError, match="open_osfhandle"):
             spawn_with(NOTHING, stdin=Handle(4))
 
@@ -130,7 +130,7 @@ class TestHandles:
         with pytest.raises(exceptions.NotADescriptorError, match=r"fds\['a'\] = Handle"):
             spawn_with(NOTHING, fds={"a": Handle(value)})
 
-    def test_what_is_no_handle_is_refused(self) -> None:
+    def test_a_value_that_is_no_handle_is_refused(self) -> None:
         with pytest.raises(exceptions.ClosedDescriptorError, match=r"fds\[3\] = Handle\(0x7f"):
             spawn_with(NOTHING, fds={3: Handle(0x7FFFFFF0)})
 
@@ -156,7 +156,7 @@ class TestHandles:
 
 
 class TestStandardStreams:
-    def test_missing_and_stale_ones_become_the_null_device(self, make_file: Make) -> None:
+    def test_missing_and_stale_streams_become_the_null_device(self, make_file: Make) -> None:
         # Once without, once with a redirected one, and with a handle that means nothing any more.
         for handle in (0, 0x7FFFFFF0):
             script = (
@@ -178,7 +178,7 @@ class TestStandardStreams:
             assert done.stdout.endswith(b"x")
             assert json.loads(done.stdout[:-1])["fds"].keys() == {"0", "1", "2", "3"}
 
-    def test_of_the_callers_startupinfo(self, tmp_path: Path) -> None:
+    def test_streams_of_the_callers_startupinfo_are_used(self, tmp_path: Path) -> None:
         with (tmp_path / "out").open("w+b") as out:
             info = subprocess.STARTUPINFO(
                 dwFlags=subprocess.STARTF_USESTDHANDLES,
@@ -205,7 +205,7 @@ class TestOptions:
         assert len(seen["handles"]) == 5
         assert info.lpAttributeList == {"handle_list": [handle]}
 
-    def test_creation_flags(self) -> None:
+    def test_creation_flags_are_passed_on(self) -> None:
         script = (
             "import ctypes; k = ctypes.WinDLL('kernel32');"
             "k.GetCurrentProcess.restype = ctypes.c_void_p;"
@@ -224,12 +224,12 @@ class TestOptions:
         ]
         assert seen[0] == seen[1]
 
-    def test_shell(self, tmp_path: Path) -> None:
+    def test_shell_runs_cmd(self, tmp_path: Path) -> None:
         done = run_with("cd & echo %X%", shell=True, cwd=tmp_path, env={**os.environ, "X": "y"},
                         fds={3: 2}, stdout=subprocess.PIPE, text=True)  # fmt: skip
         assert [line.strip() for line in done.stdout.splitlines()] == [str(tmp_path), "y"]
 
-    def test_the_environment(self) -> None:
+    def test_the_environment_reaches_the_child(self) -> None:
         script = "import os; print(sorted(k for k in os.environ if k in ('A', 'B', 'C')))"
         for env, expected in (
             ({**os.environ, "b": "1", "A": "2", "a": "3"}, "['A', 'B']"),
@@ -246,7 +246,7 @@ class TestOptions:
 
 
 class TestUnawareChildren:
-    def test_python_reads_a_descriptor(self, tmp_path: Path) -> None:
+    def test_an_unaware_python_reads_a_descriptor(self, tmp_path: Path) -> None:
         with (tmp_path / "secret").open("w+b") as secret:
             secret.write(b"hello")
             secret.seek(0)
@@ -257,7 +257,7 @@ class TestUnawareChildren:
                 done = run_with(args, fds={key: secret}, stdout=subprocess.PIPE)
                 assert done.stdout.strip() == b"b'hello'"
 
-    def test_pass_fds(self, make_file: Make) -> None:
+    def test_pass_fds_reaches_an_unaware_python(self, make_file: Make) -> None:
         fd = make_file()
         assert witness(pass_fds=[fd]).extra == {fd: identity(fd)}
 

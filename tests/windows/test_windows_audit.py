@@ -42,7 +42,7 @@ def event() -> Iterator[int]:
     k32.CloseHandle(handle)
 
 
-def test_an_event(event: int) -> None:
+def test_audit_shows_an_event(event: int) -> None:
     os.set_handle_inheritable(event, True)
     found = seen(event)
     assert (found.kind, found.leaks) == ("event", True)
@@ -50,7 +50,7 @@ def test_an_event(event: int) -> None:
     assert found.identity == f"{os.getpid():x}:{event:x}"
 
 
-def test_a_process() -> None:
+def test_audit_shows_a_process() -> None:
     with spawn_with([sys.executable, "-ISc", "input()"], stdin=subprocess.PIPE) as child:
         handle = int(child._handle)
         assert (seen(handle).kind, seen(handle).name) == ("process", f"process {child.pid}")
@@ -61,7 +61,7 @@ def refused(*arguments: Any) -> int:
     raise ctypes.WinError(5)  # ERROR_ACCESS_DENIED
 
 
-def test_a_process_that_is_good_for_waiting_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audit_shows_a_process_handle_without_query_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(k32, "GetProcessId", refused)
     with spawn_with([sys.executable, "-ISc", "input()"], stdin=subprocess.PIPE) as child:
         handle = int(child._handle)
@@ -69,14 +69,18 @@ def test_a_process_that_is_good_for_waiting_only(monkeypatch: pytest.MonkeyPatch
         child.communicate(b"\n")
 
 
-def test_a_file_without_a_path(make_file: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audit_shows_a_file_without_a_path(
+    make_file: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     handle = msvcrt.get_osfhandle(make_file())
     identity = seen(handle).identity
     monkeypatch.setattr(k32, "GetFinalPathNameByHandleW", refused)
     assert (seen(handle).kind, seen(handle).name, seen(handle).identity) == ("file", "", identity)
 
 
-def test_a_file_that_cannot_be_asked(make_file: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audit_shows_a_file_that_cannot_be_asked(
+    make_file: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     handle = msvcrt.get_osfhandle(make_file())
     monkeypatch.setattr(windows_audit, "_kind_and_identity", refused)
     assert (seen(handle).kind, seen(handle).name) == ("other", "")
@@ -87,7 +91,7 @@ def test_an_object_that_tells_nothing(event: int, monkeypatch: pytest.MonkeyPatc
     assert (seen(event).kind, seen(event).name) == ("other", "")
 
 
-def test_a_pipe_and_a_device() -> None:
+def test_audit_shows_a_pipe_and_a_device() -> None:
     ends = [*os.pipe(), os.open(os.devnull, os.O_RDWR)]
     found = [seen(msvcrt.get_osfhandle(fd)) for fd in ends]
     for fd in ends:
@@ -96,7 +100,7 @@ def test_a_pipe_and_a_device() -> None:
     assert found[0].name.startswith("\\Device\\NamedPipe")
 
 
-def test_a_directory(tmp_path: Path) -> None:
+def test_audit_shows_a_directory(tmp_path: Path) -> None:
     create = ctypes.WinDLL("kernel32").CreateFileW
     create.restype = ctypes.c_void_p
     create.argtypes = [ctypes.c_wchar_p, *[ctypes.c_uint32] * 2, ctypes.c_void_p]
@@ -132,7 +136,9 @@ def test_what_does_not_answer_is_told_without(
     assert len(probe.handles(os.getpid())) <= before + 2, "the file, the event, and no copies"
 
 
-def test_what_cannot_be_copied(event: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audit_lists_a_handle_that_cannot_be_copied(
+    event: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def copy(process: int, value: int) -> int:
         raise ctypes.WinError(50)  # ERROR_NOT_SUPPORTED, as for an EtwRegistration
 
@@ -140,7 +146,9 @@ def test_what_cannot_be_copied(event: int, monkeypatch: pytest.MonkeyPatch) -> N
     assert {(each.kind, each.name) for each in audit()} == {("other", "")}
 
 
-def test_one_that_may_not_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audit_of_a_process_that_may_not_be_opened_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(k32, "OpenProcess", refused)
     with pytest.raises(PermissionError):
         audit(4)

@@ -86,7 +86,7 @@ class TestStorm:
         assert bystanders > rounds(20)
 
     @pytest.mark.noinherit_exempt("it leaks on purpose")
-    def test_this_storm_can_catch_a_leak(self) -> None:
+    def test_the_storm_of_bystanders_catches_a_leak(self) -> None:
         # The standard library's way: inheritable for as long as it takes, and a handle list.
         def start(number: int, secret: int) -> None:
             handle = msvcrt.get_osfhandle(secret)
@@ -101,7 +101,7 @@ class TestStorm:
 
 class TestNothingIsLeftBehind:
     @pytest.mark.timeout(600)
-    def test_by_many_spawns(self, make_file: Make) -> None:
+    def test_many_spawns_leave_nothing(self, make_file: Make) -> None:
         fds = {3: make_file(), "a": make_file()}
         run_with(CHEAP, fds=fds, stdin=subprocess.DEVNULL)
         helper = helper_parent.helper_parent()
@@ -120,7 +120,9 @@ class TestNothingIsLeftBehind:
             {"args": CHEAP, "fds": {3: 987}},
         ],
     )
-    def test_by_50_failing_spawns(self, options: dict[str, Any], make_file: Make) -> None:
+    def test_50_failing_spawns_leave_nothing(
+        self, options: dict[str, Any], make_file: Make
+    ) -> None:
         options = {"fds": {3: make_file()}, "stdin": subprocess.PIPE, **options}
         run_with(CHEAP, fds={3: make_file()})
         helper = helper_parent.helper_parent()
@@ -132,7 +134,7 @@ class TestNothingIsLeftBehind:
 
 
 class TestHelper:
-    def test_is_one_for_all_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_one_helper_serves_all_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(helper_parent, "_current", None)
         found: list[helper_parent.HelperParent] = []
         barrier = threading.Barrier(8)
@@ -148,7 +150,7 @@ class TestHelper:
             thread.join()
         assert len({helper.pid for helper in found}) == 1
 
-    def test_is_replaced_when_somebody_ended_it(self, make_file: Make) -> None:
+    def test_the_helper_is_replaced_when_somebody_ended_it(self, make_file: Make) -> None:
         old = helper_parent.helper_parent()
         k32.TerminateProcess(old.process, 1)
         k32.WaitForSingleObject(old.process, structs.INFINITE)
@@ -170,7 +172,7 @@ class TestHelper:
             "close_copies",
         ],
     )
-    def test_is_replaced_in_the_middle_of_a_spawn(
+    def test_the_helper_is_replaced_in_the_middle_of_a_spawn(
         self, step: str, monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:
         old = helper_parent.helper_parent()
@@ -191,7 +193,7 @@ class TestHelper:
         "options",
         [{"args": ["no-such-program"]}, {"args": CHEAP, "cwd": "no-such-directory"}],
     )
-    def test_is_not_waited_for_while_it_lives(
+    def test_a_failed_spawn_does_not_wait_for_a_living_helper(
         self, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:
         real = k32.WaitForSingleObject
@@ -206,7 +208,7 @@ class TestHelper:
             spawn_with(fds={3: make_file()}, **options)
         assert patience == {0}
 
-    def test_in_which_something_would_remain_is_ended(
+    def test_a_helper_that_would_keep_a_copy_is_ended(
         self, monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:
         old = helper_parent.helper_parent()
@@ -223,7 +225,7 @@ class TestHelper:
             assert witness({3: fd}).extra == {3: identity(fd)}
         assert helper_parent.helper_parent() is not old
 
-    def test_that_somebody_always_ends_is_given_up(
+    def test_a_helper_that_always_ends_is_an_error(
         self, monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:
         real = helper_parent.HelperParent.duplicate_into
@@ -240,7 +242,7 @@ class TestHelper:
             spawn_with(CHEAP, fds={3: make_file()})
         assert len(tried) == 3
 
-    def test_is_put_in_its_job_where_it_cannot_be_created_there(
+    def test_the_helper_is_put_into_its_job_if_it_cannot_start_in_it(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         real = k32.UpdateProcThreadAttribute
@@ -271,7 +273,7 @@ class TestHelper:
         k32.CloseHandle(pids[0])
 
     @pytest.mark.parametrize("end", ["time.sleep(600)", "sys.exit()", "os._exit(1)", "os.abort()"])
-    def test_ends_with_the_parent_and_the_child_runs_on(self, end: str) -> None:
+    def test_the_helper_ends_with_the_parent_and_the_child_runs_on(self, end: str) -> None:
         script = (
             "import os, subprocess, sys, time\n"
             "from noinherit import spawn_with\n"

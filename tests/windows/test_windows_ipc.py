@@ -60,7 +60,7 @@ class TestTheName:
         monkeypatch.setattr(_winapi, "CreateNamedPipe", record)
         return calls
 
-    def test_is_taken(self, made: list[Any]) -> None:
+    def test_nobody_else_can_use_the_pipes_name(self, made: list[Any]) -> None:
         first, second = socketpair()
         with first, second:
             name = made[-1][0]
@@ -71,14 +71,16 @@ class TestTheName:
             second.sendall(b"ours")
             assert first.recv(9) == b"ours"
 
-    def test_cannot_be_foreseen(self, made: list[Any]) -> None:
+    def test_the_pipes_name_cannot_be_foreseen(self, made: list[Any]) -> None:
         for _ in range(2):
             for end in socketpair():
                 end.close()
         assert made[0][0] != made[1][0]
         assert all(len(call[0].rpartition("-")[2]) == 32 for call in made)
 
-    def test_was_somebody_elses_before(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_pipes_name_that_existed_before_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(os, "urandom", bytes)
         script = (
             "import _winapi, sys; _winapi.CreateNamedPipe(sys.argv[1], 3, 4, 255, 0, 0, 0, 0);"
@@ -97,7 +99,7 @@ class TestTheName:
     @pytest.mark.parametrize(
         ("opens", "match"), [("theirs", "WinError 231"), ("NUL", "another process")]
     )
-    def test_was_connected_to_by_somebody_else(
+    def test_a_pipe_that_somebody_else_connected_to_is_refused(
         self, opens: str, match: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         script = (
@@ -181,14 +183,16 @@ class TestSockets:
                 {"a": sock},
             )
 
-    def test_by_one_that_cannot_be_made_ready(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_socket_that_cannot_be_duplicated_leaves_nothing(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         children: list[int] = []
 
         def fail(number: int, pid: int, info: Any) -> int:
             children.append(pid)
             raise OSError("not today")
 
-        self.test_have_no_number_to_be_told()  # has everything loaded
+        self.test_fd_arg_of_a_socket_is_refused()  # has everything loaded
         run_with(CHEAP, input=b"", fds={3: 2})
         before = count()
         monkeypatch.setattr(ws2_32, "WSADuplicateSocketW", fail)
@@ -201,7 +205,7 @@ class TestSockets:
             assert _winapi.WaitForSingleObject(process, 10_000) == 0
             _winapi.CloseHandle(process)
 
-    def test_run_when_their_parent_lets_them(self) -> None:
+    def test_a_child_that_was_asked_to_be_suspended_stays_so(self) -> None:
         # CREATE_SUSPENDED is the caller's own then.
         with socket.socket() as sock:
             process = spawn_with(CHEAP, fds={"a": sock}, creationflags=4)
@@ -210,7 +214,7 @@ class TestSockets:
                 process.wait(0.5)
             process.kill()
 
-    def test_are_inheritable_nowhere(self) -> None:
+    def test_sockets_are_inheritable_nowhere(self) -> None:
         # Windows makes them so, Wine does not; here they are wherever Windows would.
         prelude = (
             "from noinherit._sys.windows import ws2_32; open_socket = ws2_32.WSASocketW\n"
@@ -236,23 +240,23 @@ class TestSockets:
         with socket.socket() as sock:
             child(script, {"a": sock})
 
-    def test_are_not_for_shells(self) -> None:
+    def test_sockets_are_refused_for_shells(self) -> None:
         with socket.socket() as sock, pytest.raises(exceptions.UnsupportedOptionError) as caught:
             spawn_with("exit", shell=True, fds={"a": sock})
         assert caught.value.option == "shell"
 
-    def test_are_for_a_program(self) -> None:
+    def test_sockets_reach_a_program(self) -> None:
         with socket.socket() as sock, pytest.raises(OSError, match="WinError"):
             spawn_with([], fds={"a": sock})
 
-    def test_beside_numbers_that_are_kept(self) -> None:
+    def test_sockets_beside_numbers_that_are_kept(self) -> None:
         with socket.socket() as sock:
             process = Process(CHEAP, close_fds=False, pass_fds=[1], fds={"a": sock})
         with process:
             assert process.wait(timeout=30) == 0
 
     @pytest.mark.parametrize("place", ["stdin", "stdout", "stderr", "fds"])
-    def test_are_no_standard_streams(self, place: str) -> None:
+    def test_sockets_are_refused_as_standard_streams(self, place: str) -> None:
         with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as server:
             options: Any = {place: {1: server} if place == "fds" else server}
             with pytest.raises(exceptions.UnsupportedOptionError, match="layered") as caught:
@@ -260,12 +264,12 @@ class TestSockets:
         assert "socketpair()" in str(caught.value)
         assert place in caught.value.option
 
-    def test_have_no_number_to_be_told(self) -> None:
+    def test_fd_arg_of_a_socket_is_refused(self) -> None:
         with socket.socket() as sock, pytest.raises(exceptions.UnsupportedOptionError) as caught:
             spawn_with([*CHEAP, fd_arg("a")], fds={"a": sock})
         assert str(caught.value).startswith("fd_arg('a')=")
 
-    def test_pass_the_launcher_of_a_virtual_environment(
+    def test_sockets_pass_the_launcher_of_a_virtual_environment(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Whose process id would be the wrong one: the Python proper is its child.
