@@ -17,39 +17,43 @@ assert sys.platform == "linux"
 from .. import forks
 from .identity import Identity
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 # poll(2) takes an int of milliseconds.
 _LONGEST_POLL = 86_400.0
 # Taken here, because eventlet removes it from the module, and leaves a select() that works for any
 # number.
 _poll = getattr(select, "poll", None)
+# gevent removes it from the module. Then there is no Pidfd.
+_epoll: Any = getattr(select, "epoll", None)
 
 
 class Pidfd(Identity):
     """Owner of a pidfd.
 
     Only the last reference closes it. So no thread can see its number name something else.
+
+    The owner of the number is an object of `select.epoll`, which closes it from C. At the start of
+    a ``__del__`` in Python, a signal handler could raise, and the number would stay open.
     """
 
     number = -1
 
     def __init__(self, pid: int) -> None:
         super().__init__(pid)
-        self._owned: list[int] = []
+        self._owner: list[Any] = []
         with forks.held_off:
             # One C call: no signal handler can raise an exception before it is recorded.
-            self._owned.extend(map(os.pidfd_open, [pid]))
-            (self.number,) = self._owned
+            self._owner.extend(map(_epoll.fromfd, map(os.pidfd_open, [pid])))
+            self.number = self._owner[0].fileno()
             forks.register(self)
 
     def after_fork(self) -> None:
         """Close it: in a forked child, it would be the parent's child's."""
         self.number = -1
-        while self._owned:
-            os.close(self._owned.pop())
-
-    def __del__(self, close: object = os.close) -> None:
-        for number in getattr(self, "_owned", ()):
-            close(number)  # type: ignore[operator]  # it is os.close, at exit as well
+        self._owner.clear()
 
     def pidfd(self) -> int:
         """Return a copy for the caller to close."""
