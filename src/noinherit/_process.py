@@ -87,6 +87,7 @@ class Process(_Popen["AnyStr"]):
     _lifeline: Lifeline | None = None
     _leash: Leash | None = None
     _identity: Identity | None = None  # from the start until it has been reaped; not on Windows
+    _returncode: Any = None
 
     if TYPE_CHECKING:
         # `text` and the three after it decide the type, as in typeshed's Popen. `positional` are
@@ -349,22 +350,24 @@ class Process(_Popen["AnyStr"]):
         elif self.poll() is None:
             identity.send_signal(sig)
 
-    def _handle_exitstatus(self, status: int, *_: Any) -> None:
-        super()._handle_exitstatus(status)
-        self._has_ended()
+    # Popen's attribute. asyncio sets it, too, when its own watcher has reaped the child.
+    @property
+    def returncode(self) -> int | _types.Any:
+        """The child's exit status; None until it is known, as in `subprocess.Popen`."""
+        return self._returncode
 
-    def _has_ended(self) -> None:
-        self._identity = None
-        if self._leash is not None:
-            _lifetime.child_has_ended(self._leash)
+    @returncode.setter
+    def returncode(self, status: int | _types.Any) -> None:
+        self._returncode = status
+        if status is not None:
+            self._identity = None
+            if self._leash is not None:
+                _lifetime.child_has_ended(self._leash)
 
     def _internal_poll(self, _deadstate: int | None = None, *rest: Any, **named: Any) -> int | None:
         identity = self._identity
         if identity is None:
-            status = super()._internal_poll(_deadstate, *rest, **named)
-            if status is not None:
-                self._has_ended()
-            return status
+            return super()._internal_poll(_deadstate, *rest, **named)
         # Popen's own asks for the number, and takes 0 for the status if other code has reaped it.
         held: list[bool] = []
         try:
@@ -379,7 +382,6 @@ class Process(_Popen["AnyStr"]):
                 self._lose_status()
             else:  # in __del__
                 self.returncode = _deadstate
-                self._has_ended()
         finally:
             if True in held:
                 self._waitpid_lock.release()
@@ -418,9 +420,7 @@ class Process(_Popen["AnyStr"]):
             raise subprocess.TimeoutExpired(self.args, timeout)
         # It has ended, or there was no event to wait for. Popen's own _wait reaps it without
         # blocking; where another thread is reaping it, that waits for the thread.
-        status = super()._wait(timeout)
-        self._has_ended()
-        return status
+        return super()._wait(timeout)
 
     def detach(self) -> None:
         """Let the child live on when this process ends: undo ``die_with_parent=True``.
