@@ -25,8 +25,13 @@ from support import HELPERS
 Make = Callable[[], int]
 *_, LAST_BUT_ONE, LAST = sorted(signal.valid_signals())
 BLOCKED = {signal.SIGTERM, signal.SIGUSR1, LAST}
-IGNORED = {signal.SIGHUP, signal.SIGUSR2, LAST_BUT_ONE}
 PYTHON_IGNORES = {signal.SIGPIPE, signal.SIGXFSZ}
+# With those that were ignored when the tests began: a shell's background jobs ignore SIGINT.
+IGNORED = {signal.SIGHUP, signal.SIGUSR2, LAST_BUT_ONE} | {
+    number
+    for number in signal.valid_signals() - PYTHON_IGNORES
+    if signal.getsignal(number) == signal.SIG_IGN
+}
 SHOW = ["cat", "/proc/self/status"]
 
 
