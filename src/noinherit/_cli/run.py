@@ -20,19 +20,20 @@ if TYPE_CHECKING:
     from typing import Any
 
 EPILOG = """\
-What ends in :r, :w, :a or :rw ends in a mode; otherwise all of it is the path, so C:\\data and a:b
-need nothing special. For a file whose name ends like a mode, add one: a:r:r.
-  r   to read; the file must exist (this is what no mode means)
-  w   to write, emptied first
-  a   to write at the end
-  rw  to read and write, from the beginning; created if there is none
+A path that ends in :r, :w, :a or :rw ends in a mode. Any other colon belongs to the path, so C:\\data
+and a:b need nothing special. For a file whose name ends like a mode, add a mode: a:r:r.
+  r   read; the file must exist (the default)
+  w   write; the file is emptied first
+  a   append
+  rw  read and write from the beginning; the file is created if it does not exist
 
-Listeners get the numbers from 3 up, in the order given, and are announced by LISTEN_FDS,
-LISTEN_FDNAMES and LISTEN_PID where programs understand that (systemd's socket activation; not on
-Windows). A Python program can ask noinherit.inherited() for them, by NAME, on every system.
+Listeners get the numbers from 3 up, in the order of the options. LISTEN_FDS, LISTEN_FDNAMES and
+LISTEN_PID announce them (systemd's socket activation; not on Windows). A Python program finds them
+by NAME with noinherit.inherited(), on every system.
 
-Signals are passed on. The exit status is the command's, or 128 + n if signal n ended it; 125 if
-something cannot be opened, 126 if the command cannot be started, 127 if there is none.
+Signals are passed on to the command. The exit status is the command's, or 128 + n if signal n ended
+it. It is 125 if something cannot be opened, 126 if the command cannot be started, and 127 if it does
+not exist.
 
 As process 1 of a container, it also reaps the processes that are reparented to it.
 
