@@ -20,22 +20,25 @@ if TYPE_CHECKING:
     from typing import Any
 
 EPILOG = """\
-A path that ends in :r, :w, :a or :rw ends in a mode. Any other colon belongs to the path, so C:\\data
-and a:b need nothing special. For a file whose name ends like a mode, add a mode: a:r:r.
+A path that ends in :r, :w, :a or :rw ends in a mode. Any other colon belongs
+to the path, so C:\\data and a:b need nothing special. For a file whose name
+ends like a mode, add a mode: a:r:r.
   r   read; the file must exist (the default)
   w   write; the file is emptied first
   a   append
-  rw  read and write from the beginning; the file is created if it does not exist
+  rw  read and write from the beginning; a missing file is created
 
-Listeners get the numbers from 3 up, in the order of the options. LISTEN_FDS, LISTEN_FDNAMES and
-LISTEN_PID announce them (systemd's socket activation; not on Windows). A Python program finds them
-by NAME with noinherit.inherited(), on every system.
+Listeners get the numbers from 3 up, in the order of the options. LISTEN_FDS,
+LISTEN_FDNAMES and LISTEN_PID announce them (systemd's socket activation; not
+on Windows). A Python program finds them by NAME with noinherit.inherited(),
+on every system.
 
-Signals are passed on to the command. The exit status is the command's, or 128 + n if signal n ended
-it. It is 125 if something cannot be opened, 126 if the command cannot be started, and 127 if it does
-not exist.
+Signals are passed on to the command. The exit status is the command's, or
+128 + n if signal n ended it. It is 125 if something cannot be opened, 126 if
+the command cannot be started, and 127 if it does not exist.
 
-As process 1 of a container, it also reaps the processes that are reparented to it.
+As process 1 of a container, it also reaps the processes that are reparented
+to it.
 
 example: noinherit run --listen http=127.0.0.1:8000 --fd 9=server.log:a -- gunicorn app:app
 """
