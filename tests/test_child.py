@@ -225,9 +225,13 @@ class TestMoreRightsThanTheStarter:
             args = [str(python), "-S", "-c", script]
             env = {**os.environ, "PYTHONHOME": sys.base_prefix}
             for user, reason in ((0, ""), (65534, self.REASON)):
-                done = subprocess.run(
-                    args, env=env, user=user, capture_output=True, text=True, check=False
-                )
+                try:
+                    done = subprocess.run(
+                        args, env=env, user=user, capture_output=True, text=True, check=False
+                    )
+                except PermissionError:
+                    # The path of the dynamic linker is in the program, as of a Python in a folder.
+                    pytest.skip("needs a dynamic linker that another user may run")
                 assert (done.stdout, done.stderr) == (f"{reason}\n", "")
 
     @pytest.mark.skipif(sys.platform != "linux", reason="needs getauxval")

@@ -20,6 +20,7 @@ sys.path.append(sys.argv.pop())
 import noinherit
 from probe import held
 
+noinherit.spawn_with  # loads ctypes, and libffi 3.8 keeps a descriptor of its own
 warnings.simplefilter("ignore", DeprecationWarning)
 
 def forked(function):
