@@ -14,7 +14,8 @@ import subprocess
 from pathlib import Path
 
 import sandbox
-from capabilities import needs_no_proc, needs_seccomp
+from capabilities import needs_no_proc, needs_posix_spawn_that_closes, needs_seccomp
+from noinherit import _sys
 from support import HELPERS, PROBE
 
 pytestmark = needs_seccomp
@@ -28,10 +29,13 @@ PROC = ["", pytest.param("no-proc", marks=needs_no_proc)]
 SPAWNS = """
 import contextlib, json, os, subprocess, sys
 import noinherit
+from noinherit import _sys
 refused, *probe = sys.argv[1:]
 
 def spawns():
     copies = "F_DUPFD_CLOEXEC" not in refused
+    # To exchange two numbers, the trampoline needs copies.
+    exchanges = copies or _sys.backend.describe().strategy != "fork-exec"
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(open(os.devnull)) for _ in range(3)]
         os.set_inheritable(files[2].fileno(), True)
@@ -39,7 +43,8 @@ def spawns():
         taken = {files[1].fileno(): files[0], files[0].fileno(): files[1]}
         for options in [
             {}, {"cwd": "/"}, {"start_new_session": True}, {"umask": 0o22}, {"user": os.getuid()},
-            {"fds": free}, {"fds": {"a": files[0]}}, {"fds": taken}, {"lifeline": True},
+            {"fds": free}, {"fds": {"a": files[0]}}, {"lifeline": True},
+            *([{"fds": taken}] if exchanges else []),
             {"fds": free, "umask": 0o22}, {"fds": {"a": files[0]}, "umask": 0o22},
             *([{"fds": taken, "umask": 0o22}] if copies else []),
             *([{"fds": {"a": files[0]}, "listen_fds": ["a"]}] if copies else []),
@@ -61,6 +66,9 @@ def spawns():
 @pytest.mark.parametrize("proc", PROC)
 @pytest.mark.parametrize("refused", REFUSALS)
 def test_every_spawn_works(refused: str, proc: str) -> None:
+    by_popen = _sys.backend.describe().strategy == "fork-exec"
+    if proc and by_popen and refused.startswith("prlimit64"):
+        pytest.skip("Popen itself closes numbers without end there")
     args = [*filter(None, [proc, refused]), "--", sys.executable, "-c", SPAWNS + "spawns()"]
     subprocess.run([*SANDBOX, *args, refused, *PROBE], check=True)
 
@@ -87,6 +95,7 @@ except OSError as error: print(error.errno, error.filename, error.strerror)
 """
 
 
+@needs_posix_spawn_that_closes  # others do not use clone3
 def test_a_strategy_that_was_named_is_blamed_and_not_the_program() -> None:
     done = subprocess.run(
         [*SANDBOX, "clone3=EPERM", "--", sys.executable, "-c", NAMED],
@@ -102,14 +111,14 @@ def test_a_strategy_that_was_named_is_blamed_and_not_the_program() -> None:
 @pytest.mark.parametrize("proc", PROC)
 @pytest.mark.parametrize("refused", ["close_range=EPERM", "clone3=EACCES", "pidfd_open=ENOSYS"])
 def test_the_command_works_and_doctor_says_what_is_refused(refused: str, proc: str) -> None:
-    noinherit = [
+    command = [
         *SANDBOX,
         *filter(None, [proc, refused]),
         *("--", sys.executable, "-m", "noinherit"),
     ]
-    assert subprocess.run([*noinherit, "run", "true"], check=False).returncode == 0
+    assert subprocess.run([*command, "run", "true"], check=False).returncode == 0
     for name in ("doctor", "demo"):
-        done = subprocess.run([*noinherit, name], capture_output=True, text=True, check=False)
+        done = subprocess.run([*command, name], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
         if name == "doctor":
             lines = done.stdout.splitlines()
