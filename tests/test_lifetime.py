@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from capabilities import needs_pidfd_or_job
 from loops import Run
 from noinherit import Process, _lifetime, _sys, aio, exceptions, run_with, spawn_with
 from support import CHEAP, WINE, rounds, witness
@@ -234,6 +235,7 @@ def tree(depth: int, **options: Any) -> Iterator[Process[bytes]]:
         yield root
 
 
+@needs_pidfd_or_job
 class TestKillDescendants:
     def test_a_tree_with_double_forks_and_new_sessions(self) -> None:
         with spawn_with([*PYTHON, "input()"], stdin=subprocess.PIPE, lifeline=True) as bystander:

@@ -471,8 +471,8 @@ class Process(_Popen["AnyStr"]):
         :raises UnsupportedOptionError: if the child was started without a lifeline
         :raises PermissionError: if a process holds it that this one cannot find or may not end
         :raises OSError:
-           with ``ENOSYS`` where they cannot be found; with ``EBADF`` after the end of a ``with``
-           block, which closes the lifeline
+           with ``ENOSYS`` where only the child can be ended, which it is; with ``EBADF`` after the
+           end of a ``with`` block, which closes the lifeline
 
         Availability: Linux with pidfds (5.4), Windows.
         """
@@ -487,8 +487,8 @@ class Process(_Popen["AnyStr"]):
                 return self.wait_released(grace)
         misses = 0
         while misses < _MISSES:
+            self.kill()  # first: it may have closed the lifeline, and end_heirs() may be refused
             found = end_heirs(gently=False)
-            self.kill()  # it may have closed the lifeline
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return self.wait_released(0.1)
             misses = 0 if found else misses + 1

@@ -50,6 +50,10 @@ needs_exit_event = _needs(
     sys.platform == "win32" or hasattr(os, "pidfd_open") or hasattr(os, "kqueue"),
     "an event to wait for a child, such as os.pidfd_open",
 )
+# To end processes that are not children, without a number that may be another one's.
+needs_pidfd_or_job = _needs(
+    sys.platform == "win32" or hasattr(os, "pidfd_open"), "os.pidfd_open, or jobs"
+)
 needs_pidfd = _needs(hasattr(os, "pidfd_open"), "os.pidfd_open")
 needs_o_path = _needs(hasattr(os, "O_PATH"), "os.O_PATH")
 needs_seccomp = _needs(sandbox.works(), "seccomp filters")

@@ -177,3 +177,13 @@ def test_a_status_is_that_of_popen(script: str, by: str) -> None:
         while by == "poll" and child.poll() is None:
             os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert child.wait(*([50] if by == "timeout" else [])) == expected
+
+
+def test_without_pidfds_kill_descendants_ends_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    with spawn_with(SLEEP, lifeline=True) as child:
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSYS)):
+            child.kill_descendants()
+        assert child.wait(timeout=50) == -signal.SIGKILL
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSYS)):
+        run_with(SLEEP, lifeline=True, timeout=0.1)
