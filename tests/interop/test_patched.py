@@ -54,9 +54,9 @@ try:
     with noinherit.install():
         subprocess.run(["true"], check=True)
 except noinherit.exceptions.PopenReplacedError as error:
-    print(f"refused: {error.name}")
+    print(f"refused: {error.name}", flush=True)
 assert subprocess.run(["echo", "x"], stdout=subprocess.PIPE).stdout == b"x\\n"
-print("all of it")
+print("all of it", flush=True)
 os._exit(0)  # some of the children sleep on
 """
 
