@@ -50,6 +50,13 @@ def engine(popen: Any) -> bool:
             return set(json.loads(process.communicate()[0])["fds"]) == {"0", "1", "2", "7"}
 
 
+def test_a_process_keeps_its_status_when_its_class_is_a_plain_popen_again() -> None:
+    with noinherit.install():
+        process = Derived(CHEAP)
+        process.wait()
+    assert (isinstance(process, Process), process.returncode, process.poll()) == (False, 0, 0)
+
+
 def by_attribute(*args: Any, **options: Any) -> Any:
     return subprocess.Popen(*args, **options)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import noinherit
-from capabilities import needs_program, needs_root
+from capabilities import needs_program, needs_refcounts, needs_root
 from support import CHEAP
 
 # What a server that has given up everything may still do. `fds` hold a file and a socket.
@@ -135,6 +135,7 @@ in_a_cycle.itself = in_a_cycle
 """
 
 
+@needs_refcounts  # PyPy ends without finalizers
 def test_a_spawn_works_as_late_as_one_of_popen() -> None:
     # Looking for a program on PATH imports a module, in Popen too.
     program = shutil.which(CHEAP[0]) or CHEAP[0]

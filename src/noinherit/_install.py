@@ -99,7 +99,8 @@ def _replace(popen: Any, undo: contextlib.ExitStack) -> None:
         before = getattr(owner, name)
 
         def put_back() -> None:
-            if getattr(owner, name) is value:  # else another library has replaced it since
+            # Else another library has replaced it since. PyPy makes a tuple of bases at each look.
+            if getattr(owner, name) == value:
                 setattr(owner, name, before)
 
         undo.callback(put_back)

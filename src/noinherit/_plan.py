@@ -116,6 +116,8 @@ def _why_unusable(template: str) -> str | None:
             uses += 1
             return "0"
 
+        __str__ = __repr__  # PyPy's int has one of its own
+
     try:
         template.format(Field(), handle=Field())
     except (LookupError, ValueError, TypeError, AttributeError) as error:

@@ -87,7 +87,6 @@ class Process(_Popen["AnyStr"]):
     _lifeline: Lifeline | None = None
     _leash: Leash | None = None
     _identity: Identity | None = None  # from the start until it has been reaped; not on Windows
-    _returncode: Any = None
 
     if TYPE_CHECKING:
         # `text` and the three after it decide the type, as in typeshed's Popen. `positional` are
@@ -350,15 +349,16 @@ class Process(_Popen["AnyStr"]):
         elif self.poll() is None:
             identity.send_signal(sig)
 
-    # Popen's attribute. asyncio sets it, too, when its own watcher has reaped the child.
+    # Popen's attribute, where Popen has it: uninstall() can make this object one of a class that is
+    # a plain Popen again. asyncio sets it, too, when its own watcher has reaped the child.
     @property
     def returncode(self) -> int | _types.Any:
         """The child's exit status; None until it is known, as in `subprocess.Popen`."""
-        return self._returncode
+        return self.__dict__.get("returncode")
 
     @returncode.setter
     def returncode(self, status: int | _types.Any) -> None:
-        self._returncode = status
+        self.__dict__["returncode"] = status
         if status is not None:
             self._identity = None
             if self._leash is not None:
