@@ -143,7 +143,7 @@ def test_another_librarys_class_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(subprocess, "Popen", Foreign)
     with pytest.raises(exceptions.PopenReplacedError, match=r"test_install\.Foreign"):
         noinherit.install()
-    assert subprocess.Popen is Foreign  # type: ignore[comparison-overlap]
+    assert subprocess.Popen is Foreign  # type: ignore[comparison-overlap]  # replaced above
     with pytest.raises(exceptions.NotInstalledError):
         noinherit.uninstall()
     assert noinherit.run_with(CHEAP).returncode == 0
@@ -155,8 +155,8 @@ def test_a_class_that_another_library_puts_there_later_stays(
     with monkeypatch.context() as patched:
         with noinherit.install():
             patched.setattr(subprocess, "Popen", Foreign)
-        assert subprocess.Popen is Foreign  # type: ignore[comparison-overlap]
-    subprocess.Popen = STOCK  # type: ignore[misc]
+        assert subprocess.Popen is Foreign  # type: ignore[comparison-overlap]  # replaced above
+    subprocess.Popen = STOCK  # type: ignore[misc]  # mypy allows no new value for a class
     assert STOCK.__init__ is INIT
 
 

@@ -321,8 +321,8 @@ async def spawn_with(
             try:
                 await asyncio.shield(connected)
             except BaseException:
-                child._try_kill()  # noqa: SLF001 -- likewise
-                undone = asyncio.ensure_future(child._disconnect(connected))  # noqa: SLF001 -- likewise
+                child._try_kill()  # noqa: SLF001 -- of this module's own class
+                undone = asyncio.ensure_future(child._disconnect(connected))  # noqa: SLF001 -- its own
                 while not undone.done():  # whoever cancels again does not want it left, either
                     with contextlib.suppress(asyncio.CancelledError):
                         await asyncio.shield(undone)

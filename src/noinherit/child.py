@@ -141,7 +141,7 @@ class InheritedFd:
                 shared = (-1, -1, -1, self.fileno())
             made = socket.socket.__new__(socket.socket)
             try:
-                made.__init__(*shared)  # type: ignore[misc]  # __new__ alone owns nothing yet
+                made.__init__(*shared)  # type: ignore[misc]  # called by hand: until then, the object owns no descriptor
             except BaseException:
                 # The constructor failed, or a signal handler raised an exception at its end.
                 with contextlib.suppress(AttributeError):  # gevent's class, if nothing was made

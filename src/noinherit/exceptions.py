@@ -218,7 +218,7 @@ class UnknownStrategyError(NoinheritError, ValueError):
 class UnsupportedPlatformError(NoinheritError):
     """noinherit has no backend for this operating system.
 
-    :ivar platform: the system's name, as ``sys.platform`` has it
+    :ivar platform: the system's name, as Python reports it
     """
 
     def __init__(self, platform: str) -> None:

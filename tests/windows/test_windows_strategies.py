@@ -252,7 +252,7 @@ class TestChildrenHaveThisProcesss:
         ) as parent:
             assert parent.stdin
             assert parent.stdout
-            k32.AssignProcessToJobObject(job, int(parent._handle))  # type: ignore[attr-defined]
+            k32.AssignProcessToJobObject(job, int(parent._handle))  # type: ignore[attr-defined]  # private
             parent.stdin.write("\n")
             parent.stdin.flush()
             pids = [os.getpid(), *map(int, parent.stdout.readline().split())]

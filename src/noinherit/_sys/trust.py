@@ -23,7 +23,7 @@ def why_privileged() -> str:
     """Return why the starter of this process must not decide what it does; "" if it may.
 
     A set-user-ID or set-group-ID program, one with file capabilities, and one that a security
-    module marks has more rights than its starter, who chose its environment. Linux tells the
+    module marks has more rights than its starter, which chose its environment. Linux tells the
     process so (AT_SECURE in :manpage:`getauxval(3)`). A program that has made its real ids equal
     to its effective ones, as sudo does, cannot be told from one that was started by that user.
     """

@@ -1,8 +1,8 @@
 """Linux: ends every process that holds a lifeline, found by the lifeline's identity.
 
 A process is found in /proc by the inode of the child's end, named by a pidfd, and looked at again:
-if the process still holds the lifeline, the pidfd cannot name another one. What it starts meanwhile
-is found in the next round. The lifeline's end of file shows that no more rounds are needed.
+if the process still holds the lifeline, the pidfd cannot name another one. The next round finds the
+processes that it has started since. The lifeline's end of file shows that no round is left to do.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _holds(pid: str, link: str) -> bool:
     folder = f"/proc/{pid}/fd"
     try:
         for number in os.listdir(folder):
-            with contextlib.suppress(FileNotFoundError):  # it has been closed meanwhile
+            with contextlib.suppress(FileNotFoundError):  # another thread has closed it since
                 if os.readlink(f"{folder}/{number}") == link:
                     return True
     except OSError:  # it has ended, or has another user

@@ -21,7 +21,7 @@ class Identity:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     def is_child(self) -> bool:
-        """Return True: a number does not show who has it."""
+        """Return True: a number does not show which process has it."""
         return True
 
     def send_signal(self, signum: int) -> None:

@@ -87,7 +87,7 @@ def _numbers(pid: int) -> list[int]:
         if not os.path.exists("/proc/self/fd"):
             raise AuditUnsupportedError(pid, "Linux without /proc") from None
         code = errno.ESRCH
-    except ProcessLookupError as error:  # it has ended meanwhile
+    except ProcessLookupError as error:  # the process has ended since
         code = error.errno or errno.ESRCH
     except PermissionError as error:
         if process(pid)[1] == "zombie":

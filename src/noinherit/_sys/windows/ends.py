@@ -141,7 +141,7 @@ class SynchronousEnd:
     def close(self) -> None:
         numbers = {self._number, self.inlet, self.outlet} - {-1}
         self._number = self.inlet = self.outlet = -1
-        self.source = self.sink = 0  # their values may be somebody else's from here on
+        self.source = self.sink = 0  # other handles may get their values from here on
         for number in numbers:
             os.close(number)
 
@@ -393,9 +393,10 @@ def pair() -> tuple[OverlappedEnd, SynchronousEnd]:
 
 
 def _connected(mode: int, access: int, kind: int, room: int) -> tuple[int, int]:
-    """Return descriptors of the server and of the client of a new pipe that nobody else can open.
+    """Return descriptors of the server and of the client of a new pipe.
 
-    The server's is overlapped, the client's is synchronous. `room` is the size of the buffers.
+    No other process can open it. The server's is overlapped, the client's is synchronous. `room` is
+    the size of the buffers.
     """
     name = rf"\\.\pipe\noinherit-{os.getpid()}-{os.urandom(16).hex()}"
     # The only instance there can be, and the first: whoever was there before, or comes after,
@@ -440,7 +441,7 @@ def _accept_own(server: int) -> None:
     if _winapi.WaitForSingleObject(connected.event, 0) == structs.WAIT_OBJECT_0:
         connected.GetOverlappedResult(True)
         k32.GetNamedPipeClientProcessId(server, ctypes.byref(client))
-    else:  # our client is connected to somebody else's pipe of this name
+    else:  # our client is connected to another process's pipe of this name
         connected.cancel()
         connected.GetOverlappedResult(True)
     if client.value != os.getpid():
