@@ -316,13 +316,36 @@ def test_what_users_read_names_the_actor() -> None:
     assert not found, "\n".join(found)
 
 
-def anchors(page: Path) -> set[str]:
+def anchors(page: Path, level: str = "#+") -> set[str]:
     """Return the anchors that GitHub, and so myst, gives to the headings of `page`."""
     text = BLOCK.sub("", page.read_text(encoding="utf-8"))
-    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    headings = re.findall(rf"^{level} (.*)$", text, re.MULTILINE)
     return {
         re.sub(r"[^\w\- ]", "", heading.lower().strip()).replace(" ", "-") for heading in headings
     }
+
+
+def test_the_table_of_gotchas_has_every_section() -> None:
+    table = (TREE / "docs" / "gotchas.md").read_text("utf-8")
+    linked = re.findall(r"\]\(gotchas/(\w+)\.md#([\w-]+)\)", table)
+    pages = (TREE / "docs" / "gotchas").glob("*.md")
+    sections = [(page.stem, anchor) for page in pages for anchor in anchors(page, "##")]
+    assert sorted(linked) == sorted(sections)
+
+
+def test_gotchas_that_comments_name_are_there() -> None:
+    named = 0
+    for path in Path(noinherit.__file__).parent.rglob("*.py"):
+        text = re.sub(r"\s*\n[ #]*", " ", path.read_text("utf-8"))
+        for before, page, after in re.findall(r"(.{60})docs/(gotchas\S*\.md)(.{150})", text):
+            headings = re.findall(
+                r"^## (.*)$", (TREE / "docs" / page).read_text("utf-8"), re.MULTILINE
+            )
+            quoted = re.findall(r'"([^"]+)"', before) or re.findall(r'"([A-Z][^"]+)"', after)
+            assert quoted, f"{path}: {page}"
+            assert {*quoted} <= {*headings}, f"{path}: {page}"
+            named += 1
+    assert named > 3
 
 
 @pytest.mark.parametrize("page", [*PAGES, *TREE.glob("[A-Z]*.md")], ids=lambda page: page.name)

@@ -16,8 +16,8 @@ the child. So the list of numbers to close must not come from the parent. In ord
 
 Which actions move the descriptors to their numbers is remap.py's part. The actions are a list that
 libc replays in the child: https://man7.org/linux/man-pages/man3/posix_spawn.3.html. The hazards are
-in docs/gotchas.md: "Strays of C libraries", "Numbers that are in each other's way" and "Options
-that need code between fork and exec".
+in docs/gotchas/posix.md: "Strays of C libraries", "Numbers that are in each other's way" and
+"Options that need code between fork and exec".
 """
 
 from __future__ import annotations

@@ -132,7 +132,8 @@ def hold(
     - An entry whose number is not fixed receives the copy's number, unless that is `taken`.
 
     A file with record locks is never copied. This process would lose its locks when it closes any
-    descriptor of the file (:manpage:`fcntl_locking(2)`; docs/gotchas.md, "Record locks").
+    descriptor of the file (:manpage:`fcntl_locking(2)`; docs/gotchas/posix.md, "Record
+    locks").
     """
     floor = min(3 + len(entries), limit() - 1)
     numbers = [descriptor(entry.value, entry.key) for entry in entries]
@@ -348,7 +349,7 @@ _OF_THE_PROGRAM = {
 def _explained(code: int, executable: Any, cwd: Any, directory: bytes | int | None) -> OSError:
     """Return the error that `subprocess` would raise: posix_spawn does not report the failed step.
 
-    See "One error for two mistakes" in docs/gotchas.md.
+    See "One error for two mistakes" in docs/gotchas/posix.md.
     """
     if directory is not None:
         try:

@@ -45,8 +45,8 @@ __all__ = [
 ]
 
 # With a change of directory and a relative program, posix_spawn can start the program and still
-# report ENOENT. Rust's standard library avoids this combination for the same reason. See docs/
-# gotchas.md, "A relative program in another directory".
+# report ENOENT. Rust's standard library avoids this combination for the same reason. See
+# docs/gotchas/posix.md, "A relative program in another directory".
 NEEDS_ABSOLUTE_PROGRAM = True
 # <sys/spawn.h>
 POSIX_SPAWN_SETPGROUP = 0x02

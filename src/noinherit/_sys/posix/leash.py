@@ -16,7 +16,7 @@ child, and acts at the end of the *thread* that started it.
 - The owner is a reference to a process or a group, not a number. It is never another one.
 - Any other copy of the writing end would delay the signal. It is close-on-exec, and a forked child
   closes it (`forks`).
-- What remains: docs/gotchas.md, "Children that end with their parent".
+- What remains: docs/gotchas/both.md, "Children that end with their parent".
 """
 
 from __future__ import annotations

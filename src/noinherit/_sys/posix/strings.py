@@ -6,7 +6,7 @@ itself: another thread that sets a variable moves and frees that. So noinherit c
 that holds the GIL, because Python holds the GIL while it changes the environment.
 
 Without a GIL, nothing in Python guards C's array. There, a child gets a copy of `os.environ`, made
-under the lock of its dict (docs/gotchas.md, "The environment while a child starts").
+under the lock of its dict (docs/gotchas/posix.md, "The environment while a child starts").
 """
 
 from __future__ import annotations
