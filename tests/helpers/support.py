@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import operator
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -159,6 +161,18 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+def comes_down(count: Callable[[], tuple[int, ...]], before: tuple[int, ...]) -> bool:
+    """Return whether `count` gives no more than `before`, at once or within ten seconds.
+
+    Windows closes the handles of a thread or a process a little after it has ended.
+    """
+    for _ in range(1000):
+        if all(map(operator.le, count(), before)):
+            return True
+        time.sleep(0.01)
+    return False
 
 
 @contextlib.contextmanager

@@ -156,7 +156,7 @@ def asked(path: Path) -> bytes:
 @pytest.mark.program("s6-ipcserver-socketbinder", "nothing: it gives a listener at 0", "-h")
 def test_s6(program: str, tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    with spawn_with([program, path, sys.executable, "-c", AT_ZERO]) as server:
+    with spawn_with([program, "-B", path, sys.executable, "-c", AT_ZERO]) as server:
         assert asked(path) == HELLO
     assert server.returncode == 0
 

@@ -28,13 +28,14 @@ from noinherit import (
 from noinherit._sys.windows import helper_parent, structs
 from noinherit._sys.windows import kernel32 as k32
 from probe import handles, identity
-from support import CHEAP, PROBE, WINE, rounds, witness
+from support import CHEAP, PROBE, WINE, comes_down, rounds, witness
 
 Make = Callable[[], int]
 
 
-def count(pid: int) -> int:
-    return len(handles(pid))
+def count() -> tuple[int, int]:
+    """Return how many handles this process and its helper hold."""
+    return len(handles(os.getpid())), len(handles(helper_parent.helper_parent().pid))
 
 
 def open_process(pid: int) -> int:
@@ -104,11 +105,10 @@ class TestNothingIsLeftBehind:
     def test_many_spawns_leave_nothing(self, make_file: Make) -> None:
         fds = {3: make_file(), "a": make_file()}
         run_with(CHEAP, fds=fds, stdin=subprocess.DEVNULL)
-        helper = helper_parent.helper_parent()
-        before = count(os.getpid()), count(helper.pid)
+        before = count()
         for _ in range(rounds(200)):
             assert run_with(CHEAP, fds=fds, stdin=subprocess.DEVNULL).returncode == 0
-        assert (count(os.getpid()), count(helper.pid)) == before
+        assert comes_down(count, before)
 
     @pytest.mark.parametrize(
         "options",
@@ -125,12 +125,11 @@ class TestNothingIsLeftBehind:
     ) -> None:
         options = {"fds": {3: make_file()}, "stdin": subprocess.PIPE, **options}
         run_with(CHEAP, fds={3: make_file()})
-        helper = helper_parent.helper_parent()
-        before = count(os.getpid()), count(helper.pid)
+        before = count()
         for _ in range(50):
             with pytest.raises((OSError, ValueError)):
                 spawn_with(**options)
-        assert (count(os.getpid()), count(helper.pid)) == before
+        assert comes_down(count, before)
 
 
 class TestHelper:

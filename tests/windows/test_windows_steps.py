@@ -24,7 +24,7 @@ from noinherit import run_with
 from noinherit._sys.windows import helper_parent, ntdll, structs, ws2_32
 from noinherit._sys.windows import kernel32 as k32
 from probe import handles, identity
-from support import CHEAP, WINE, witness
+from support import CHEAP, WINE, comes_down, witness
 
 Make = Callable[[], int]
 TERMINATE_AND_SYNCHRONIZE = 0x100001
@@ -72,12 +72,9 @@ def begin(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ca
     return anew
 
 
-def count(pid: int) -> int:
-    return len(handles(pid))
-
-
-def held_by_the_helper() -> int:
-    return count(helper_parent.helper_parent().pid)
+def count() -> tuple[int, int]:
+    """Return how many handles this process and its helper hold."""
+    return len(handles(os.getpid())), len(handles(helper_parent.helper_parent().pid))
 
 
 def test_the_helper_is_ended_before_any_call(
@@ -104,7 +101,7 @@ def test_the_helper_is_ended_before_any_call(
     begin()
     with calls() as names:
         assert witness(fds).extra == right
-    before = count(os.getpid()), held_by_the_helper()
+    before = count()
     creation = len(names) - 1 - names[::-1].index("CreateProcessW")
     given = creation - 1 - names[creation - 1 :: -1].index("DuplicateHandle")
     replaced = 0
@@ -116,7 +113,7 @@ def test_the_helper_is_ended_before_any_call(
         with calls(step, end_the_first):
             assert witness(fds).extra == right, (step, names[step])
         replaced += len(helpers) > 1
-        assert (count(os.getpid()), held_by_the_helper()) == before, (step, names[step])
+        assert comes_down(count, before), (step, names[step])
     assert replaced > 5
 
 
@@ -143,7 +140,7 @@ def test_memory_is_refused_by_any_call(
         begin()
         with calls() as names:
             assert spawn() == "done"
-        before = count(os.getpid()), held_by_the_helper()
+        before = count()
         outcomes = []
         for step, name in enumerate(names):
             if name in DO_NOT_FAIL:
@@ -152,7 +149,7 @@ def test_memory_is_refused_by_any_call(
             with calls(step, refuse):
                 outcomes.append(spawn())
             assert spawn() == "done"
-            assert (count(os.getpid()), held_by_the_helper()) == before, (step, name)
+            assert comes_down(count, before), (step, name)
     # A child that runs is not given up for what cannot be cleaned up in the helper.
     expected = ["refused"] if "handle-list" in what else ["refused", "done"]
     assert [outcome for outcome, _ in itertools.groupby(outcomes)] == expected
