@@ -259,6 +259,28 @@ class TestOtherIds:
         assert numbers - {0, 1, 2} == {a, b}
 
 
+def test_the_trampoline_searches_path_as_popen_does(tmp_path: Path, make_file: Make) -> None:
+    """Also for an empty entry, which is the child's directory, and for which error is raised."""
+    a, b = make_file(), make_file()
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\necho $0\n")
+
+    def outcome(run: Callable[..., Any], path: str | None, **options: Any) -> str:
+        env = {} if path is None else {"PATH": path}
+        try:
+            done = run(["program"], env=env, cwd=tmp_path, capture_output=True, **options)
+        except OSError as error:
+            return repr(error)
+        return repr(done.stdout)
+
+    paths = (None, "", "/", "/none", "/none:", f"/none:{tmp_path}", f"{tmp_path}/:/none", "/none:.")
+    for mode in (0o755, 0o644):
+        program.chmod(mode)
+        for path in paths:
+            ours = outcome(run_with, path, fds={a: b, b: a}, umask=0o22)
+            assert ours == outcome(subprocess.run, path)
+
+
 def test_a_spawn_compares_no_text_with_bytes() -> None:
     script = (
         "import noinherit\n"

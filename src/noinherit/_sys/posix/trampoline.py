@@ -41,8 +41,9 @@ from .descriptors import pipe
 # - Python's SIGINT handler would report Ctrl-C as a failure. The default action ends the child.
 # - The directory is entered before the ids change, as subprocess does. Its number is closed before
 #   another descriptor can receive it.
-# - get_exec_path() imports a module, and the new user may have no access to its file. So `places`
-#   is made before the ids change.
+# - It imports nothing but modules that are built into the interpreter. `os` and `signal` have
+#   Python code, which takes as long to load as the rest of the interpreter takes to start; and the
+#   new user may have no access to its files.
 # - A source, or the report pipe, may have a number that another descriptor should receive. It is
 #   copied to another number first. These copies are close-on-exec; those by os.dup2 are not.
 # - In the C locale, Python sets LC_CTYPE for its children (PEP 538).
@@ -50,8 +51,8 @@ from .descriptors import pipe
 #   sd_listen_fds(3) would refuse the descriptors.
 # - The error is the one that subprocess would report: the first on PATH other than "not found".
 _SCRIPT = """
-import os, signal, sys
-todo, locale, program, *args = sys.argv[1:]
+import posix as os, _signal as signal, sys
+todo, locale, path, program, *args = sys.argv[1:]
 report, directory, moves, signals, unblock, gid, gids, uid, listen = eval(todo)
 os.write(report, b"+")
 step = ""
@@ -68,9 +69,6 @@ try:
         os.fchdir(directory)
         step = ""
         os.close(directory)
-    places = [program]
-    if "/" not in program:
-        places = [os.path.join(place, program) for place in os.get_exec_path()]
     report = parked(report)
     for target, source in {target: parked(source) for target, source in moves.items()}.items():
         os.dup2(source, target)
@@ -84,17 +82,17 @@ try:
         os.setregid(gid, gid)
     if uid is not None:
         os.setreuid(uid, uid)
-    os.environ.pop("LC_CTYPE", None)
+    os.unsetenv("LC_CTYPE")
     if locale:
-        os.environ["LC_CTYPE"] = locale[1:]
+        os.putenv("LC_CTYPE", locale[1:])
     if listen:
-        os.environ["LISTEN_PID"] = str(os.getpid())
-        os.environ.pop("LISTEN_PIDFDID", None)
+        os.putenv("LISTEN_PID", str(os.getpid()))
+        os.unsetenv("LISTEN_PIDFDID")
     step = "exec"
     failures = []
-    for place in places:
+    for folder in path.split(":"):
         try:
-            os.execv(place, args)
+            os.execv(folder + program, args)
         except OSError as error:
             failures.append(error)
     elsewhere = (FileNotFoundError, NotADirectoryError)
@@ -172,9 +170,12 @@ class Trampoline:
         if directory is not None:
             self._named["chdir"] = descriptor(start.cwd)
         locale = env.get(b"LC_CTYPE")
+        named = "/" in os.fsdecode(program)
+        path = "" if named else os.fsdecode(env.get(b"PATH", os.defpath))
         return [
             *(self._python, "-I", "-S", "-c", _SCRIPT, repr(todo)),
             "" if locale is None else "=" + os.fsdecode(locale),
+            ":".join(os.path.join(folder, "") for folder in path.split(":")),
             program,
             *words,
         ]
