@@ -26,3 +26,10 @@ def test_noinherit_imports_only_itself_and_what_subprocess_imports() -> None:
 
 def test_importing_noinherit_loads_neither_ctypes_nor_json_nor_socket() -> None:
     assert imported_with("noinherit").isdisjoint({"ctypes", "json", "socket", "typing", "asyncio"})
+
+
+def test_looking_up_spawn_with_loads_what_a_spawn_or_inherited_may_need_and_no_more() -> None:
+    loaded = imported_with("subprocess, noinherit; noinherit.spawn_with")
+    expected = {"__future__", "_socket", "_types", "array", "ctypes", "json", "socket"}
+    more = loaded - imported_with("subprocess, json, ctypes, socket") - expected
+    assert {name.partition(".")[0] for name in more} <= {"noinherit"}

@@ -7,9 +7,8 @@ import functools
 import io
 import operator
 import os
-from typing import Any
 
-from . import _sys
+from . import _sys, _types
 from ._entry import shown
 from ._sys import forks
 from .exceptions import UnsupportedOptionError
@@ -17,7 +16,7 @@ from .exceptions import UnsupportedOptionError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Self, TypeVar
+    from typing import Any, Self, TypeVar
 
     from typing_extensions import Buffer
 
@@ -154,7 +153,7 @@ class Channel:
         encoding: str | None = None,
         errors: str | None = None,
         newline: str | None = None,
-    ) -> Any:
+    ) -> _types.Any:
         """Return a file object on this channel, as `socket.socket.makefile` does.
 
         The descriptor is closed once this object and all its files are closed.

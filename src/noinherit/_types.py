@@ -11,17 +11,15 @@ if TYPE_CHECKING:
     from socket import socket
     from typing import IO, Any, NoReturn
 
-    from ._channel import Channel
     from ._options import Args
 
-    __all__ = ["IO", "Any", "Args", "Channel", "NoReturn", "socket"]
+    __all__ = ["IO", "Any", "Args", "NoReturn", "socket"]
 
 else:
     _PLACES = {
         "IO": "typing",
         "Any": "typing",
         "Args": f"{__package__}._options",
-        "Channel": f"{__package__}._channel",
         "NoReturn": "typing",
         "socket": "socket",
     }

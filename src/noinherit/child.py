@@ -150,7 +150,7 @@ class InheritedFd:
             self._number = -1
         return made
 
-    def channel(self) -> _types.Channel:
+    def channel(self) -> Channel:
         """Return a `Channel` that owns the descriptor, for an end of `socketpair`.
 
         :raises AlreadyTakenError: if the descriptor was taken
