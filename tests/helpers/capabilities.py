@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,7 @@ needs_gil = _needs(
 needs_refcounts = _needs(
     sys.implementation.name == "cpython", "objects that go with their last reference"
 )
+needs_no_unix_sockets = _needs(not hasattr(socket, "AF_UNIX"), "a Python without Unix sockets")
 needs_proc = _needs(Path("/proc/self/status").exists(), "Linux's /proc")
 
 

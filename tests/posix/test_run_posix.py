@@ -12,6 +12,7 @@ assert sys.platform != "win32"
 
 import contextlib
 import errno
+import fcntl
 import http.client
 import json
 import os
@@ -19,6 +20,7 @@ import re
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,11 @@ from typing import Any
 from capabilities import needs_module, needs_pid_namespace
 from noinherit import audit
 from noinherit._cli import run
-from noinherit._sys.posix import signals
+from noinherit._sys.posix import local_sockets, signals
 from support import OTHERS, PROBE, command
 
 NOINHERIT = [sys.executable, "-m", "noinherit"]
+STATUS = [sys.executable, "-ISc", "import os, sys; os._exit(int(sys.argv[1]))"]
 
 ACTIVATED = """
 import json, os, socket, sys
@@ -275,6 +278,169 @@ class TestSignals:
         os.close(ours)
         os.close(theirs)
         assert process.returncode == 9
+
+
+GREETING = """
+import noinherit, os, socket, stat, sys
+path = sys.argv[1]
+with noinherit.inherited()["http"].socket() as listener, socket.socket(socket.AF_UNIX) as client:
+    client.connect(path)
+    with listener.accept()[0] as served:
+        served.sendall(b"hello")
+    print(oct(stat.S_IMODE(os.stat(path).st_mode)), client.recv(99).decode())
+"""
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as path:  # short enough for a socket
+        yield Path(path)
+
+
+class TestUnixSockets:
+    @pytest.mark.parametrize(
+        ("options", "mode"), [((), "0o750"), (("--socket-mode", "660"), "0o660")]
+    )
+    def test_run_listens_at_a_path_and_removes_it(
+        self, short: Path, options: tuple[str, ...], mode: str
+    ) -> None:
+        path = short / "x.sock"
+        before = os.umask(0o027)
+        try:
+            words = ["--listen", f"http=unix:{path}", *options]
+            done = command("run", *words, sys.executable, "-c", GREETING, str(path))
+        finally:
+            os.umask(before)
+        assert (done.stdout, done.stderr) == (f"{mode} hello\n", "")
+        assert list(short.iterdir()) == []
+
+    def test_a_path_from_here_is_removed_after_chdir(
+        self, short: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(short)
+        (short / "there").mkdir()
+        done = command("run", "--listen", "unix:x", "--chdir", "there", *STATUS, "3")
+        assert done.returncode == 3
+        assert list(short.iterdir()) == [short / "there"]
+
+    @pytest.mark.parametrize("missing", ["command", "file"])
+    def test_a_failure_leaves_no_path(self, short: Path, missing: str) -> None:
+        path = short / "x.sock"
+        words = [f"{short}/none"] if missing == "command" else ["--fd", f"9={short}/none", "true"]
+        assert command("run", "--listen", f"unix:{path}", *words).returncode in (125, 127)
+        assert list(short.iterdir()) == []
+
+    @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+    def test_run_replaces_a_socket_to_which_no_process_listens(
+        self, short: Path, kind: socket.SocketKind
+    ) -> None:
+        path = short / "x.sock"
+        with socket.socket(socket.AF_UNIX, kind) as old:
+            old.bind(str(path))
+        words = ["--listen", f"http=unix:{path}", sys.executable, "-c", GREETING, str(path)]
+        done = command("run", *words)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert list(short.iterdir()) == []
+
+    @pytest.mark.parametrize("taken_by", ["listener", "full listener", "datagrams", "file", "link"])
+    def test_run_replaces_nothing_else(self, short: Path, taken_by: str) -> None:
+        path = short / "x.sock"
+        kind = socket.SOCK_DGRAM if taken_by == "datagrams" else socket.SOCK_STREAM
+        with socket.socket(socket.AF_UNIX, kind) as old, contextlib.ExitStack() as clients:
+            if taken_by == "file":
+                path.write_text("kept")
+            elif taken_by == "link":
+                path.symlink_to("nowhere")
+            else:
+                old.bind(str(path))
+            if "listener" in taken_by:
+                old.listen(0)
+            if taken_by == "full listener":
+                client = clients.enter_context(socket.socket(socket.AF_UNIX))
+                client.connect(str(path))
+            found = path.lstat()
+            done = command("run", "--listen", f"unix:{path}", *STATUS, "0")
+            assert (done.returncode, done.stderr.count("\n")) == (125, 1)
+            assert done.stderr.startswith(f"noinherit run: error: {path}: ")
+            assert os.path.samestat(path.lstat(), found)
+
+    def test_a_path_stays_while_a_process_listens(self, short: Path) -> None:
+        path = short / "x.sock"
+        release = short / "release"
+        os.mkfifo(release)
+        # The command leaves a descendant behind, which holds the listener until it is released.
+        script = 'sh -c "read _ < release" > /dev/null 2>&1 & exit 0'
+        words = ["--listen", f"unix:{path}", "--chdir", str(short), "sh", "-c", script]
+        assert command("run", *words).returncode == 0
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            release.write_text("go\n")
+            with contextlib.suppress(ConnectionResetError):
+                assert client.recv(1) == b"", "it has ended"
+
+    def test_a_path_that_another_process_has_taken_stays(self, short: Path) -> None:
+        path = short / "x.sock"
+        script = "import os, socket, sys; os.rename('x.sock', 'old'); "
+        script += "socket.socket(socket.AF_UNIX).bind('x.sock')"
+        words = ["--listen", f"unix:{path}", "--chdir", str(short)]
+        assert command("run", *words, sys.executable, "-c", script).returncode == 0
+        assert {*short.iterdir()} == {path, short / "old"}
+
+    def test_a_lock_is_held_while_a_socket_does_not_listen_yet(
+        self, short: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        done: list[str] = []
+
+        class Watched(socket.socket):
+            def bind(self, address: Any) -> None:
+                super().bind(address)
+                look("bind")
+
+            def listen(self, backlog: int = 0, /) -> None:
+                super().listen(backlog)
+                look("listen")
+
+        def look(what: str) -> None:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                pytest.fail(f"no lock around {what}")
+            done.append(what)
+
+        monkeypatch.setattr(socket, "socket", Watched)
+        directory = os.open(short, os.O_RDONLY)
+        try:
+            listener, remove = local_sockets.listen(f"{short}/x", None)
+            listener.close()
+            remove()
+        finally:
+            os.close(directory)
+        assert done == ["bind", "listen"]
+        assert list(short.iterdir()) == []
+
+    def test_of_many_that_listen_at_one_path_one_does(self, short: Path) -> None:
+        path = short / "x.sock"
+        with socket.socket(socket.AF_UNIX) as old:
+            old.bind(str(path))
+        script = "import sys; print('listening', flush=True); sys.stdin.read()"
+        words = [sys.executable, "-m", "noinherit", "run", "--listen", f"unix:{path}"]
+        pipe = subprocess.PIPE
+        with contextlib.ExitStack() as running:
+            several = [
+                running.enter_context(
+                    subprocess.Popen(
+                        [*words, sys.executable, "-ISc", script],
+                        stdin=pipe,
+                        stdout=pipe,
+                        stderr=subprocess.DEVNULL,
+                    )
+                )
+                for _ in range(8)
+            ]
+            lines = [each.stdout.readline() for each in several if each.stdout is not None]
+            assert sorted(lines) == [b""] * 7 + [b"listening\n"]
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+        assert list(short.iterdir()) == []
 
 
 APPLICATION = """

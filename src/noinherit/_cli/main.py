@@ -11,7 +11,7 @@ import sys
 
 from .._printable import printable
 from ..exceptions import NoinheritError
-from . import audit, output, run
+from . import audit, opening, output, run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,8 +104,7 @@ def _add_run(commands: Commands) -> None:
     runner = commands.add_parser(
         "run",
         help="open files and ports, and start a command that holds exactly those",
-        usage="noinherit run [--fd N=PATH[:MODE]] [--listen [NAME=]HOST:PORT] [--env NAME=VALUE] "
-        "-- COMMAND ...",
+        usage="noinherit run [OPTION ...] -- COMMAND ...",
         description="Starts COMMAND with the standard streams and what the options open, and "
         "nothing else. Options can be repeated.",
         epilog=run.EPILOG,
@@ -115,27 +114,34 @@ def _add_run(commands: Commands) -> None:
         "--fd",
         action="append",
         default=[],
-        type=run.file_argument,
-        metavar="N=PATH[:MODE]",
-        help="open PATH; it is the command's descriptor N",
+        type=opening.file_argument,
+        metavar="KEY=PATH[:MODE]",
+        help="open PATH; KEY is its number in the command, or a name",
     )
     runner.add_argument(
         "--listen",
         action="append",
         default=[],
-        type=run.listen_argument,
-        metavar="[NAME=]HOST:PORT",
-        help="listen there, by TCP. IPv6 is [::1]:8000; no HOST is every IPv4 address; port 0 is "
-        "a free one, which is reported on standard error",
+        type=opening.listen_argument,
+        metavar="[NAME=]ADDRESS",
+        help="listen there: HOST:PORT, udp:HOST:PORT or unix:PATH",
+    )
+    runner.add_argument(
+        "--socket-mode",
+        type=opening.mode_argument,
+        metavar="MODE",
+        help="the permissions of each unix:PATH, in octal, such as 660; without it, what the umask "
+        "allows",
     )
     runner.add_argument(
         "--env",
         action="append",
         default=[],
-        type=run.variable_argument,
+        type=opening.variable_argument,
         metavar="NAME=VALUE",
         help="put this into the command's environment",
     )
+    runner.add_argument("--chdir", metavar="DIR", help="start the command in DIR")
     runner.add_argument(
         "--die-with-parent",
         action="store_true",

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import errno
 import os
 import signal
-import socket
 
 from .. import _listen, _sys
-from .._descriptor import shown
 from .._process import spawn_with
+from . import opening
 from .output import fail, tell
 
 TYPE_CHECKING = False
@@ -20,7 +18,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 EPILOG = """\
-A path that ends in :r, :w, :a or :rw ends in a mode. Any other colon belongs
+ADDRESS is one of:
+  HOST:PORT      TCP. IPv6 is [::1]:8000; no HOST is every IPv4 address; port 0
+                 is a free one, which is reported on standard error
+  udp:HOST:PORT  the same by UDP
+  unix:PATH      a Unix socket (not on Windows). A socket that is there already
+                 is replaced if no process listens on it. When the command has
+                 ended and no process listens any more, the path is removed.
+
+A path of --fd that ends in :r, :w, :a or :rw ends in a mode. Any other colon belongs
 to the path, so C:\\data and a:b need nothing special. For a file whose name
 ends like a mode, add a mode: a:r:r.
   r   read; the file must exist (the default)
@@ -30,12 +36,16 @@ ends like a mode, add a mode: a:r:r.
 
 Listeners get the numbers from 3 up, in the order of the options. LISTEN_FDS,
 LISTEN_FDNAMES and LISTEN_PID announce them (systemd's socket activation; not
-on Windows). A Python program finds them by NAME with noinherit.inherited(),
-on every system.
+on Windows). A Python program finds listeners and files by NAME with
+noinherit.inherited(), on every system. A file with a NAME has any free number;
+for a program that is not Python, give it a number.
+
+PATH is relative to the current directory, also with --chdir.
 
 Signals are passed on to the command. The exit status is the command's, or
-128 + n if signal n ended it. It is 125 if something cannot be opened, 126 if
-the command cannot be started, and 127 if it does not exist.
+128 + n if signal n ended it. It is 125 if something cannot be opened or DIR
+cannot be entered, 126 if the command cannot be started, and 127 if it does not
+exist.
 
 As process 1 of a container, it also reaps the processes that are reparented
 to it.
@@ -43,66 +53,7 @@ to it.
 example: noinherit run --listen http=127.0.0.1:8000 --fd 9=server.log:a -- gunicorn app:app
 """
 
-_FLAGS = {
-    "r": os.O_RDONLY,
-    "w": os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
-    "a": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
-    "rw": os.O_RDWR | os.O_CREAT,
-}
 _CANNOT_OPEN, _CANNOT_START, _NOT_FOUND = 125, 126, 127  # as coreutils' env and timeout
-
-
-def file_argument(text: str) -> tuple[int, str, str]:
-    """Return number, path and mode of ``N=PATH[:MODE]``."""
-    number, equals, path = text.partition("=")
-    if not (equals and path and number.isascii() and number.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not N=PATH or N=PATH:MODE")
-    stem, _, mode = path.rpartition(":")
-    return (int(number), stem, mode) if stem and mode in _FLAGS else (int(number), path, "r")
-
-
-def listen_argument(text: str) -> tuple[str, str, int]:
-    """Return name, host and port of ``[NAME=]HOST:PORT``; the name is empty if there is none."""
-    name, equals, address = text.rpartition("=")
-    host, colon, port = address.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if not (colon and port.isascii() and port.isdigit() and int(port) < 2**16) or (
-        ":" in host and not bracketed
-    ):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT or NAME=HOST:PORT")
-    # What LISTEN_FDNAMES can carry: systemd.socket(5), FileDescriptorName=.
-    if equals and not (0 < len(name) < 256 and name.isascii() and name.isprintable()):
-        raise argparse.ArgumentTypeError(f"{name!r} is no name for a listener")
-    if ":" in name:
-        raise argparse.ArgumentTypeError(f"{name!r}: there can be no colon in a name")
-    return name, host[1:-1] if bracketed else host, int(port)
-
-
-def variable_argument(text: str) -> tuple[str, str]:
-    """Return the two halves of ``NAME=VALUE``."""
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
-
-
-def _open(path: str, mode: str) -> int:
-    # Or the C runtime of Windows takes a Ctrl-Z off the end of what is opened to read and write.
-    fd = os.open(path, _FLAGS[mode] | getattr(os, "O_BINARY", 0), 0o666)
-    if mode == "a":
-        # On Windows, appending is the C runtime's doing, and a child's begins where we are.
-        with contextlib.suppress(OSError):
-            os.lseek(fd, 0, os.SEEK_END)
-    return fd
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    family, _, _, _, address = socket.getaddrinfo(
-        host or "0.0.0.0",  # noqa: S104 -- no host means every address, and the help says so
-        port,
-        type=socket.SOCK_STREAM,
-    )[0]
-    return socket.create_server(address[:2], family=family, backlog=socket.SOMAXCONN)
 
 
 def main(options: Any) -> int:
@@ -113,26 +64,18 @@ def main(options: Any) -> int:
     if not args:
         options.refuse("there is no command to run")
     numbers = range(_listen.FIRST, _listen.FIRST + len(options.listen))
-    _refuse_what_is_given_twice(options, numbers)
-    with _ended_by_ctrl_c(), contextlib.ExitStack() as opened:
-        fds: dict[int | str, Any] = {}
+    _refuse_what_cannot_be(options, numbers)
+    with (
+        _ended_by_ctrl_c(),
+        contextlib.ExitStack() as at_end,
+        contextlib.ExitStack() as opened,
+    ):
         try:
-            for number, (name, host, port) in zip(numbers, options.listen, strict=True):
-                what = f"{host}:{port}"
-                listener = opened.enter_context(_listener(host, port))
-                fds[name or number] = listener
-                if port == 0:
-                    chosen = shown(listener.getsockname()[:2])
-                    tell(f"noinherit run: {name or number} is {chosen}")
-            for number, path, mode in options.fd:
-                what = path
-                fds[number] = _open(path, mode)
-                opened.callback(os.close, fds[number])
-        except (OSError, UnicodeError) as error:  # the latter: of a HOST that can be none
-            return _failed(what, error, _CANNOT_OPEN)
-
+            fds = opening.open_all(options, numbers, opened, at_end)
+        except opening.UnopenedError as error:
+            fail("run", str(error))
+            return _CANNOT_OPEN
         announced = list(fds)[: len(numbers)] if _sys.backend.SPEAKS_LISTEN_FDS else ()
-        env = {**os.environ, **dict(options.env)} if options.env else None
         # Not before: what waits for a FIFO's other end is to be ended by Ctrl-C as anything else.
         with _forwarded() as pass_signals_to:
             _sys.signals.prepare()
@@ -141,16 +84,27 @@ def main(options: Any) -> int:
                     args,
                     fds=fds,
                     listen_fds=announced,
-                    env=env,
+                    env={**os.environ, **dict(options.env)} if options.env else None,
+                    cwd=options.chdir,
                     die_with_parent=options.die_with_parent,
                 )
             except OSError as error:
-                absent = error.errno == errno.ENOENT
-                return _failed(args[0], error, _NOT_FOUND if absent else _CANNOT_START)
+                return _not_started(options.chdir, args[0], error)
             pass_signals_to(process.send_signal)
             opened.close()  # they are the command's now, and gone when it lets go of them
             _sys.signals.wait_as_init(process.pid)
             return _status(process.wait())
+
+
+def _not_started(directory: str | None, program: str, error: OSError) -> int:
+    """Print why the command did not start; return the exit status."""
+    if directory is not None and error.filename == directory:
+        program = directory
+        status = _CANNOT_OPEN
+    else:
+        status = _NOT_FOUND if error.errno == errno.ENOENT else _CANNOT_START
+    fail("run", f"{program}: {error.strerror or error}")
+    return status
 
 
 @contextlib.contextmanager
@@ -202,23 +156,22 @@ def _forwarded() -> Iterator[Callable[[Callable[[int], None]], None]]:
             signal.signal(each, handler)
 
 
-def _refuse_what_is_given_twice(options: Any, listeners: range) -> None:
-    taken = [number for number, _, _ in options.fd]
-    for number in taken:
-        if taken.count(number) > 1:
-            options.refuse(f"argument --fd: {number} is given twice")
-        if number in listeners:
-            options.refuse(f"argument --fd: {number} is a listener's number")
-    names = [name for name, _, _ in options.listen if name]
+def _refuse_what_cannot_be(options: Any, listeners: range) -> None:
+    names = [each.name for each in options.listen if each.name]
     for name in names:
         if names.count(name) > 1:
             options.refuse(f"argument --listen: {name} is given twice")
-
-
-def _failed(what: str, error: Exception, status: int) -> int:
-    reason = getattr(error, "strerror", None) or error
-    fail("run", f"{what}: {reason}")
-    return status
+    taken = [key for key, _, _ in options.fd]
+    limit = _sys.backend.limit()
+    for key in taken:
+        if taken.count(key) > 1:
+            options.refuse(f"argument --fd: {key} is given twice")
+        if isinstance(key, int) and key >= limit:
+            options.refuse(f"argument --fd: {key} must be below {limit}, the limit of open files")
+        if key in listeners:
+            options.refuse(f"argument --fd: {key} is a listener's number")
+        if key in names:
+            options.refuse(f"argument --fd: {key} is a listener's name")
 
 
 def _status(returncode: int) -> int:

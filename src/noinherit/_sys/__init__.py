@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         from .windows import backend as _backend
         from .windows import ends as _ends
         from .windows import lifetime as _lifetime
+        from .windows import local_sockets as _local_sockets
         from .windows import loops as _loops
         from .windows import signals as _signals
         from .windows import watch as _watch
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         from .posix import backend as _backend
         from .posix import ends as _ends
         from .posix import lifetime as _lifetime
+        from .posix import local_sockets as _local_sockets
         from .posix import loops as _loops
         from .posix import signals as _signals
         from .posix import watch as _watch
@@ -34,13 +36,17 @@ if TYPE_CHECKING:
     backend: api.Backend = _backend
     ends: api.Ends = _ends
     lifetime: api.Lifetime = _lifetime
+    local_sockets: api.LocalSockets = _local_sockets
     loops: api.Loops = _loops
     signals: api.Signals = _signals
     watch: api.Watch = _watch
 
 
+_ROLES = {"audit", "backend", "ends", "lifetime", "local_sockets", "loops", "signals", "watch"}
+
+
 def __getattr__(name: str) -> object:
-    if name not in ("audit", "backend", "ends", "lifetime", "loops", "signals", "watch"):
+    if name not in _ROLES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if sys.platform == "win32":
         wing = "windows"

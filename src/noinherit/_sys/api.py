@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     import ctypes
+    import socket
     import subprocess
     from collections.abc import (
         Callable,
@@ -529,6 +530,16 @@ if TYPE_CHECKING:
 
         def sent_by_terminal(self, signum: int) -> bool:
             """Return whether the terminal sent it, and so to the whole foreground group."""
+
+    class LocalSockets(Protocol):
+        """Listening sockets that are paths; a module of each platform package."""
+
+        def listen(self, path: str, mode: int | None) -> tuple[socket.socket, Callable[[], None]]:
+            """Return a socket that listens at `path`, and a function that removes the path.
+
+            `mode` is the permissions; None means those that the umask allows. A socket there to
+            which no process listens is replaced.
+            """
 
     class Loops(Protocol):
         """What asyncio needs from a platform; a module of each platform package."""
