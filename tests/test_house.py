@@ -96,7 +96,17 @@ def test_the_same_roles_have_the_same_names_in_both_wings() -> None:
         {file.rpartition("/")[2] for file in TREES if wing(file) == each}
         for each in ("posix", "windows")
     )
-    roles = {"audit", "backend", "ends", "lifetime", "local_sockets", "loops", "signals", "watch"}
+    roles = {
+        "audit",
+        "backend",
+        "ends",
+        "lifetime",
+        "local_sockets",
+        "loops",
+        "output",
+        "signals",
+        "watch",
+    }
     assert posix & windows == {"__init__", *roles}
 
 

@@ -33,6 +33,7 @@ def everything(noinherit, cheap, python):
             noinherit.spawn_with(cheap, fds=fds).wait()
             noinherit.run_with(cheap, fds=fds, capture_output=True, text=True)
             noinherit.run_with(cheap, fds=fds, input=b"")
+            noinherit.run_with(cheap, fds=fds, input="x", capture_output=True, text=True, drain=9)
         with noinherit.spawn_with(cheap, lifeline=True) as child:
             child.wait_released(60)
         with noinherit.spawn_with(cheap, text=True, stdin=-1, stdout=-1, stderr=-1) as child:

@@ -109,7 +109,7 @@ def __getattr__(name: str) -> object:
     if file in _SPAWNING:
         for each in (*_SPAWNING[:-1], "child"):
             __import__(f"{__name__}.{each}")
-        roles = ["backend", "ends", "lifetime", *(["loops"] if file == "aio" else [])]
+        roles = ["backend", "ends", "lifetime", "output", *(["loops"] if file == "aio" else [])]
     __import__(f"{__name__}._sys", fromlist=roles)
     module = __import__(f"{__name__}.{file}", fromlist=[name])
     value = globals()[name] = module if file == name else getattr(module, name)

@@ -10,7 +10,7 @@ import subprocess
 import warnings
 from collections.abc import Iterable
 
-from . import _lifetime, _plan, _sys, _types
+from . import _drain, _lifetime, _plan, _sys, _types
 from ._entry import Key, several
 from ._launch import Launch, Start
 from ._sys.api import StrategyRefusedError
@@ -38,11 +38,12 @@ if TYPE_CHECKING:
 
     from ._lifeline import Lifeline
     from ._options import Args, ProcessOptions, SpawnOptions
-    from ._sys.api import Identity, Leash
+    from ._sys.api import Exchange, Identity, Leash
 
     class _Popen(subprocess.Popen[AnyStr]):
         # The hooks that Process calls or overrides; they are private, so typeshed omits them.
         _child_created: bool
+        _communication_started: bool
         _waitpid_lock: threading.Lock
         _handle: Any
 
@@ -86,6 +87,7 @@ class Process(_Popen["AnyStr"]):
     _launch: Launch | None = None  # until __init__ runs; a subclass may bypass it
     _lifeline: Lifeline | None = None
     _leash: Leash | None = None
+    _exchange: Exchange | None = None
     _identity: Identity | None = None  # from the start until it has been reaped; not on Windows
 
     if TYPE_CHECKING:
@@ -421,6 +423,59 @@ class Process(_Popen["AnyStr"]):
         # It has ended, or there was no event to wait for. Popen's own _wait reaps it without
         # blocking; where another thread is reaping it, that waits for the thread.
         return super()._wait(timeout)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def communicate(
+            self, input: AnyStr | None = None, timeout: float | None = None
+        ) -> tuple[AnyStr, AnyStr]: ...
+        @overload
+        def communicate(
+            self,
+            input: AnyStr | None = None,
+            timeout: float | None = None,
+            *,
+            drain: float | None,
+        ) -> tuple[AnyStr, AnyStr]: ...
+
+    def communicate(
+        self,
+        input: _types.Any = None,  # noqa: A002 -- Popen's name
+        timeout: float | None = None,
+        *,
+        drain: float | None = None,
+    ) -> tuple[_types.Any, _types.Any]:
+        r"""Send `input`, read all output, and wait for the child.
+
+        As `subprocess.Popen.communicate`. That waits for the end of the output, so for every
+        descendant that holds a pipe. With `drain`, it does not::
+
+            process = spawn_with(["sh", "-c", "sleep 60 & echo x"], stdout=subprocess.PIPE)
+            process.communicate(drain=0.2)  # returns (b"x\n", None) after 0.2 seconds
+
+        :param input: what the child reads from its standard input
+        :param timeout:
+           seconds for the whole call; another call without `input` goes on, and no output is lost
+        :param drain:
+           Seconds to go on reading after the child has ended. Then the call closes the pipes and
+           returns what it has read, which includes all that the child itself has written. None
+           reads to the end.
+        :returns: standard output and standard error; None for a stream that is no pipe
+        :raises subprocess.TimeoutExpired: after `timeout` seconds
+        :raises ValueError: for `input` in a later call, and for `drain` if the first call had none
+
+        Availability: as `spawn_with`.
+        """
+        if drain is None and self._exchange is None:
+            return super().communicate(input, timeout)
+        if self._exchange is None:
+            if self._communication_started:
+                raise ValueError("drain: the first call of communicate() had none")
+            self._exchange = _drain.start(self, input)
+        elif input:
+            raise ValueError("Cannot send input after starting communication")
+        return _drain.run(self, self._exchange, timeout, drain)
 
     def detach(self) -> None:
         """Let the child live on when this process ends: undo ``die_with_parent=True``.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         input: str | None = ...,
         capture_output: bool = ...,
         timeout: float | None = ...,
+        drain: float | None = ...,
         check: bool = ...,
         text: bool | None = ...,
         universal_newlines: bool | None = ...,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         input: str | None = ...,
         capture_output: bool = ...,
         timeout: float | None = ...,
+        drain: float | None = ...,
         check: bool = ...,
         text: bool | None = ...,
         universal_newlines: bool | None = ...,
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
         input: str | None = ...,
         capture_output: bool = ...,
         timeout: float | None = ...,
+        drain: float | None = ...,
         check: bool = ...,
         text: bool | None = ...,
         universal_newlines: Literal[True],
@@ -72,6 +75,7 @@ if TYPE_CHECKING:
         input: str | None = ...,
         capture_output: bool = ...,
         timeout: float | None = ...,
+        drain: float | None = ...,
         check: bool = ...,
         text: Literal[True],
         universal_newlines: Literal[True] | None = ...,
@@ -87,6 +91,7 @@ if TYPE_CHECKING:
         input: ReadableBuffer | None = ...,
         capture_output: bool = ...,
         timeout: float | None = ...,
+        drain: float | None = ...,
         check: bool = ...,
         text: Literal[False] | None = ...,
         universal_newlines: Literal[False] | None = ...,
@@ -102,6 +107,7 @@ if TYPE_CHECKING:
         input: ReadableBuffer | str | None = ...,
         capture_output: bool = ...,
         timeout: float | None = ...,
+        drain: float | None = ...,
         check: bool = ...,
         text: bool | None = ...,
         universal_newlines: bool | None = ...,
@@ -118,6 +124,7 @@ def run_with(
     input: _types.Any = None,  # noqa: A002 -- subprocess.run's name
     capture_output: bool = False,
     timeout: float | None = None,
+    drain: float | None = None,
     check: bool = False,
     **popen_options: _types.Any,
 ) -> subprocess.CompletedProcess[_types.Any]:
@@ -132,6 +139,9 @@ def run_with(
     :param input: what the child reads from its standard input, as for `subprocess.run`
     :param capture_output: whether the result has the child's standard output and standard error
     :param timeout: seconds; then the child is killed
+    :param drain:
+       seconds to go on reading after the child has ended, if a descendant holds its output open; as
+       for `Process.communicate`
     :param check: whether an exit status other than 0 raises
     :param popen_options:
        as for `spawn_with`. With ``lifeline=True``, a timeout or an exception ends
@@ -156,12 +166,12 @@ def run_with(
     with spawn_with(args, fds=fds, **popen_options) as process:
         end = process.kill_descendants if popen_options.get("lifeline") else process.kill
         try:
-            stdout, stderr = process.communicate(input, timeout)
+            stdout, stderr = process.communicate(input, timeout, drain=drain)
         except subprocess.TimeoutExpired as expired:
             expired.timeout = timeout or 0.0  # not what was left of it for the last step
             end()
             if _sys.backend.OUTPUT_AFTER_KILL:
-                expired.stdout, expired.stderr = process.communicate()
+                expired.stdout, expired.stderr = process.communicate(drain=drain)
             else:  # a grandchild may hold the pipes for ever, and what was read is known
                 process.wait()
             raise

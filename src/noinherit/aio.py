@@ -16,13 +16,15 @@ from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
     from typing import Self
 
 __all__ = ["Process", "open_channel", "spawn_with"]
 
 _STREAMS = ("stdin", "stdout", "stderr")
 _LIMIT = 1 << 16  # asyncio's own
+# Each reads 64 KiB of each pipe at least; the largest pipe of Linux has 1 MiB, unless root made it.
+_ROUNDS = 100
 # What asks Popen for text, if true; streams here are bytes, as those of asyncio's own processes.
 _TEXT = ("encoding", "errors", "text", "universal_newlines")
 
@@ -57,7 +59,7 @@ class Process:
 
     def __init__(self, popen: _process.Process[bytes]) -> None:
         self._popen = popen
-        self._transports: list[asyncio.BaseTransport] = []
+        self._transports: dict[str, asyncio.BaseTransport] = {}
         self._released: asyncio.Task[None] | None = None
         self._output: dict[str, bytearray] = {}
         self.args = popen.args
@@ -109,21 +111,32 @@ class Process:
         self._released.result()
         return await self.wait()
 
-    async def communicate(self, input: bytes | None = None) -> tuple[bytes | None, bytes | None]:  # noqa: A002 -- subprocess's name
+    async def communicate(
+        self,
+        input: bytes | None = None,  # noqa: A002 -- subprocess's name
+        *,
+        drain: float | None = None,
+    ) -> tuple[bytes | None, bytes | None]:
         """Send `input`, close `stdin`, read all output, and wait for the child.
 
         If it is cancelled or times out, no output is lost: a second call, without `input`, goes on,
         and returns the output from the beginning.
 
         :param input: what the child reads from its standard input
+        :param drain:
+           Seconds to go on reading after the child has ended, if a descendant holds its output
+           open. Then the streams are closed. None reads to the end, as asyncio does. See
+           `noinherit.Process.communicate`.
         :returns: what came on standard output and standard error; None for a stream that is no pipe
         :raises UnsupportedOptionError: for `input` without ``stdin=PIPE``
         """
         if input is not None and self.stdin is None:
             raise UnsupportedOptionError("input", "given", "stdin is not PIPE")
-        await asyncio.gather(
-            self._send(input), self._collect("stdout"), self._collect("stderr"), self.wait()
-        )
+        exchange = [self._send(input), self._collect("stdout"), self._collect("stderr")]
+        if drain is None:
+            await asyncio.gather(*exchange, self.wait())
+        else:
+            await self._drain(exchange, drain)
         stdout, stderr = (
             None if getattr(self, name) is None else bytes(self._output.pop(name, b""))
             for name in ("stdout", "stderr")
@@ -150,7 +163,7 @@ class Process:
         if self._released is not None:
             # First, because closing our end also makes an end of file.
             self._released.cancel()
-        for transport in self._transports:
+        for transport in self._transports.values():
             transport.close()
         if not killed:
             self._stop_watching()
@@ -199,6 +212,32 @@ class Process:
             while data := await stream.read(_LIMIT):
                 output += data
 
+    async def _drain(self, exchange: list[Coroutine[Any, Any, None]], seconds: float) -> None:
+        """Run `exchange` to its end, or until `seconds` after the child's; then close the pipes."""
+        tasks = [asyncio.ensure_future(each) for each in exchange]
+        try:
+            await self.wait()
+            await asyncio.wait(tasks, timeout=seconds)
+            # What the child has written is in the pipes. A descendant may go on writing.
+            read = -1
+            for _ in range(_ROUNDS):
+                if read == (read := sum(map(len, self._output.values()))):
+                    break
+                for _ in range(4):  # for the loop to see it, to read it, and to resume reading
+                    await asyncio.sleep(0)
+        finally:
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        for name in _STREAMS:
+            if transport := self._transports.get(name):
+                transport.close()
+        if self.stdin is not None:
+            self.stdin.transport.abort()  # close() goes on sending
+
     async def _connect(self, pipes: dict[str, Any], limit: int) -> None:
         """Make streams of our ends of `pipes` and of the lifeline, which own them then."""
         loop = asyncio.get_running_loop()
@@ -209,11 +248,11 @@ class Process:
             try:
                 if name == "stdin":
                     writing, _ = await loop.connect_write_pipe(protocol.itself, pipe)
-                    self._transports.append(writing)
+                    self._transports[name] = writing
                     self.stdin = asyncio.StreamWriter(writing, protocol, None, loop)
                 else:
                     reading, _ = await loop.connect_read_pipe(protocol.itself, pipe)
-                    self._transports.append(reading)
+                    self._transports[name] = reading
                     setattr(self, name, reader)
             except BaseException:
                 pipe.close()
@@ -221,7 +260,7 @@ class Process:
         lifeline = self._popen._lifeline  # noqa: SLF001 -- the two are one
         if lifeline is not None:
             heirs, writer = await open_channel(lifeline.ours)
-            self._transports.append(writer.transport)
+            self._transports["lifeline"] = writer.transport
 
             async def read_to_the_end() -> None:
                 while await heirs.read(_LIMIT):

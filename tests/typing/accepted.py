@@ -37,6 +37,7 @@ def text_or_bytes(cmd: list[str], text: bool, encoding: str | None) -> None:
     assert_type(run_with(cmd, universal_newlines=True), CompletedProcess[str])
     assert_type(run_with(cmd, encoding="utf-8", timeout=1), CompletedProcess[str])
     assert_type(run_with(cmd, errors="replace"), CompletedProcess[str])
+    assert_type(run_with(cmd, text=True, drain=0.5), CompletedProcess[str])
     assert_type(run_with(cmd, text=text), CompletedProcess[str] | CompletedProcess[bytes])
 
 
@@ -52,6 +53,7 @@ def a_process_is_typed_as_a_popen(cmd: list[str]) -> None:
     with popen, Process(cmd, stdout=PIPE) as process:
         assert_type(process, Process[bytes])
         assert_type(process.communicate()[0], bytes)
+        assert_type(process.communicate(b"x", 1, drain=0.5)[0], bytes)
         assert_type(process.wait_released(1), int)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         from .windows import lifetime as _lifetime
         from .windows import local_sockets as _local_sockets
         from .windows import loops as _loops
+        from .windows import output as _output
         from .windows import signals as _signals
         from .windows import watch as _watch
     else:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         from .posix import lifetime as _lifetime
         from .posix import local_sockets as _local_sockets
         from .posix import loops as _loops
+        from .posix import output as _output
         from .posix import signals as _signals
         from .posix import watch as _watch
 
@@ -38,11 +40,22 @@ if TYPE_CHECKING:
     lifetime: api.Lifetime = _lifetime
     local_sockets: api.LocalSockets = _local_sockets
     loops: api.Loops = _loops
+    output: api.Output = _output
     signals: api.Signals = _signals
     watch: api.Watch = _watch
 
 
-_ROLES = {"audit", "backend", "ends", "lifetime", "local_sockets", "loops", "signals", "watch"}
+_ROLES = {
+    "audit",
+    "backend",
+    "ends",
+    "lifetime",
+    "local_sockets",
+    "loops",
+    "output",
+    "signals",
+    "watch",
+}
 
 
 def __getattr__(name: str) -> object:

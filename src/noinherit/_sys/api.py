@@ -351,6 +351,28 @@ if TYPE_CHECKING:
         def leash(self, *, die_with_parent: bool, lifeline: bool) -> Leash | None:
             """Return a leash for a child with these options; None if that needs none here."""
 
+    class Exchange(Protocol):
+        """What is written to a child and read from it, from the first call of `run` to the last."""
+
+        # What has been read, under "stdout" and "stderr".
+        output: dict[str, bytearray]
+
+        @property
+        def cut(self) -> Collection[str]:
+            """Return the names of the streams that have not reached their end."""
+
+        def run(self, timeout: float | None, drain: float) -> bool:
+            """Return True if all streams have ended, or `drain` seconds after the child's end.
+
+            False after `timeout` seconds; another call goes on.
+            """
+
+    class Output(Protocol):
+        """How a platform reads from a child and writes to it; a module of each platform package."""
+
+        def Exchange(self, process: subprocess.Popen[Any], data: bytes | memoryview) -> Exchange:  # noqa: N802 -- a class there
+            """Return an exchange, which sends `data`, with a process that has pipes."""
+
     class Audit(Protocol):
         """How a platform looks at processes; a module of each platform package."""
 

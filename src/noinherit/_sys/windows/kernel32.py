@@ -127,6 +127,23 @@ CancelIoEx = declare(
     hFile=HANDLE,
     lpOverlapped=c_void_p,
 )
+# Likewise.
+CancelSynchronousIo = declare(
+    _kernel32,
+    "CancelSynchronousIo",
+    BOOL,
+    None,
+    hThread=HANDLE,
+)
+OpenThread = declare(
+    _kernel32,
+    "OpenThread",
+    HANDLE,
+    null_and_last_error,
+    dwDesiredAccess=DWORD,
+    bInheritHandle=BOOL,
+    dwThreadId=DWORD,
+)
 GetNamedPipeClientProcessId = declare(
     _kernel32,
     "GetNamedPipeClientProcessId",
