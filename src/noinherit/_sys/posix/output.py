@@ -8,9 +8,7 @@ import math
 import os
 import select
 import selectors
-import struct
 import sys
-import termios
 import time
 
 assert sys.platform != "win32"
@@ -26,6 +24,8 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 15
 # A pipe that poll(2) reports as writable takes this many bytes without blocking.
 _PIPE_BUF = getattr(select, "PIPE_BUF", 512)
+_F_GETPIPE_SZ = getattr(fcntl, "F_GETPIPE_SZ", 0)  # Linux
+_LARGEST_PIPE = 1 << 20
 # Seconds; poll(2) takes an int of milliseconds.
 _LONGEST_POLL = 86_400.0
 # Seconds between two looks at the child where no event shows its end; the longest in subprocess.
@@ -118,8 +118,8 @@ class Exchange:
     def _take_what_is_there(self) -> None:
         """Read what was written until now, and so all that the child itself has written."""
         for stream, name in self._reading.items():
-            answer = fcntl.ioctl(stream.fileno(), termios.FIONREAD, bytes(4))
-            (size,) = struct.unpack("i", answer)
-            while size > 0 and (some := os.read(stream.fileno(), size)):
-                self.output[name] += some
-                size -= len(some)
+            number = stream.fileno()
+            os.set_blocking(number, False)  # of our end only, which is closed now
+            size = fcntl.fcntl(number, _F_GETPIPE_SZ) if _F_GETPIPE_SZ else _LARGEST_PIPE
+            with contextlib.suppress(BlockingIOError):
+                self.output[name] += os.read(number, size)
