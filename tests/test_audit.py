@@ -314,8 +314,37 @@ class TestDescriptor:
     def test_a_descriptor_shows_itself(self) -> None:
         assert repr(Descriptor(3, "file", "/x", "1:2", True)) == (
             "Descriptor(number=3, kind='file', name='/x', identity='1:2', inheritable=True, "
-            "standard=False, socket=None)"
+            "standard=False, socket=None, access='')"
         )
+
+
+ACCESS = """
+reader, writer = os.pipe()
+flags = {"r": os.O_RDONLY, "w": os.O_WRONLY, "a": os.O_WRONLY | os.O_APPEND, "rw": os.O_RDWR}
+wanted = {number(os.open(path, flags[each])): each.replace("a", "w") for each in flags}
+sock = socket.socket()
+wanted.update({number(reader): "r", number(writer): "w", sock.fileno(): "rw"})
+if hasattr(os, "O_PATH"):
+    wanted[os.open(path, os.O_PATH)] = ""
+own = {each.number: each.access for each in noinherit.audit()}
+assert {each: own[each] for each in wanted} == wanted, (wanted, own)
+print(json.dumps(list(wanted.items())), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_access_is_what_the_descriptor_was_opened_for(make_file: Make, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    script = textwrap.dedent(PRELUDE) + ACCESS
+    pipe = subprocess.PIPE
+    with spawn_with([sys.executable, "-c", script, str(path)], stdin=pipe, stdout=pipe) as child:
+        assert child.stdout is not None
+        wanted = dict(json.loads(child.stdout.readline()))
+        if OTHERS:
+            found = {each.number: each.access for each in audit(child.pid)}
+            assert {each: found[each] for each in wanted} == wanted
+    assert child.returncode == 0
 
 
 class TestOthers:

@@ -184,8 +184,8 @@ class TestAudit:
             done = audit_command(fds={7: file})
         assert (done.returncode, done.stderr) == (1, "")
         heading, *rows = done.stdout.splitlines()
-        assert heading.split() == ["number", "inheritable", "kind", "what"]
-        row = r" *(?:7|0x[0-9a-f]+)  LEAKS +file +" + re.escape(str(path))
+        assert heading.split() == ["number", "inheritable", "access", "kind", "what"]
+        row = r" *(?:7|0x[0-9a-f]+)  LEAKS +r +file +" + re.escape(str(path))
         assert len([each for each in rows if re.fullmatch(row, each)]) == 1
         assert re.fullmatch(r"process \d+( \(.+\))?: \d+ open, 1 leaking", rows[-1])
 
@@ -209,8 +209,10 @@ class TestAudit:
         ]
         (leak,) = (each for each in few["descriptors"] if each["leaks"])
         assert leak.keys() == {
-            *("number", "kind", "name", "identity", "inheritable", "standard", "socket", "leaks")
+            *("number", "kind", "name", "identity", "inheritable", "standard", "socket", "access"),
+            "leaks",
         }
+        assert leak["access"] == "w"
         assert (leak["name"], leak["socket"]) == (str(tmp_path / "file"), None)
 
     @pytest.mark.skipif(not OTHERS, reason="other processes cannot be looked into here")
@@ -257,6 +259,27 @@ class TestAudit:
         assert done.stderr.startswith(f"noinherit audit: error: process {2**30}: ")
         first, second = json.loads(command("audit", "--json", *pids).stdout)
         assert (first["pid"], second["pid"]) == (os.getpid(), 2**30)
+
+    def test_many_holders_are_counted(self) -> None:
+        assert audit._also([]) == ""
+        assert re.fullmatch(
+            r"        also held by 1 \(.*\), 2 \(.*\), 3 \(.*\), 2 more",
+            audit._also([1, 2, 3, 4, 5]),
+        )
+
+    def test_processes_that_may_not_be_examined_are_counted(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(_sys.audit, "holders", lambda *_: ({}, 7))
+        main(["audit", "--holders"])
+        assert capsys.readouterr().out.endswith("for lack of permission: 7 other processes\n")
+
+    def test_unknown_holders_are_an_error(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(_sys.audit, "holders", lambda *_: None)
+        assert main(["audit", "--holders"]) == 2
+        assert "is known on Linux only" in capsys.readouterr().err
 
     def test_colours(self, make_file: Callable[[], int]) -> None:
         fds = {7: make_file()}

@@ -91,6 +91,9 @@ class Descriptor(_Facts):
     :ivar standard:
        Whether this is standard input, output or error, which every child should have.
     :ivar socket: a `SocketFacts` for a socket, else None
+    :ivar access:
+       ``"r"``, ``"w"`` or ``"rw"``: what it allows, which is fixed when it is opened. It is ``""``
+       if the system does not report it, and for what can be neither read nor written.
     """
 
     __slots__ = (  # noqa: RUF023 -- the order of repr
@@ -101,6 +104,7 @@ class Descriptor(_Facts):
         "inheritable",
         "standard",
         "socket",
+        "access",
     )
 
     def __init__(
@@ -113,6 +117,7 @@ class Descriptor(_Facts):
         *,
         standard: bool = False,
         socket: SocketFacts | None = None,
+        access: str = "",
     ) -> None:
         self.number = number
         self.kind = kind
@@ -121,6 +126,7 @@ class Descriptor(_Facts):
         self.inheritable = inheritable
         self.standard = standard
         self.socket = socket
+        self.access = access
 
     @property
     def leaks(self) -> bool:

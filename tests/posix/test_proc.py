@@ -454,7 +454,8 @@ class TestNginx:
             link, info = proc[number]
             flags = int(re.findall(r"^flags:\s+(\d+)$", info, re.MULTILINE)[0], 8)
             assert each["inheritable"] is not bool(flags & os.O_CLOEXEC)
-            kind, name = listed[number]
+            access, kind, name = listed[number]
+            assert each["access"] == {"u": "rw"}.get(access, access)
             if each["kind"] == "socket":
                 assert each["identity"].endswith(f":{int(link[8:-1]):x}")
             else:
@@ -468,14 +469,49 @@ class TestNginx:
         # nginx itself opens its files without close-on-exec.
         assert done.returncode == 1
         assert facts["leaks"] == sum(each["leaks"] for each in told.values()) > 1
-        row = rf"^ +\d+  LEAKS +socket +tcp 127.0.0.1:{port} listening$"
+        row = rf"^ +\d+  LEAKS +rw +socket +tcp 127.0.0.1:{port} listening$"
         assert re.search(row, table, re.MULTILINE)
 
 
-def lsof(pid: int) -> dict[int, tuple[str, str]]:
-    """Return lsof's word for the kind and its name for everything `pid` has open, by number."""
+def lsof(pid: int) -> dict[int, tuple[str, str, str]]:
+    """Return lsof's words for access, kind and name of everything `pid` has open, by number."""
     done = subprocess.run(
-        ["lsof", "-nP", "-p", str(pid), "-F", "ftn"], capture_output=True, text=True, check=False
+        ["lsof", "-nP", "-p", str(pid), "-F", "fatn"], capture_output=True, text=True, check=False
     )
-    found = re.findall(r"^f(\d+)\nt(.*)\nn(.*)$", done.stdout, re.MULTILINE)
-    return {int(number): (kind, name) for number, kind, name in found}
+    found = re.findall(r"^f(\d+)\na(.)\n(?:l.*\n)?t(.*)\nn(.*)$", done.stdout, re.MULTILINE)
+    return {int(number): (access, kind, name) for number, access, kind, name in found}
+
+
+def test_holders_are_shown(tmp_path: Path) -> None:
+    script = "import select, sys; e = select.epoll(); print(flush=True); sys.stdin.read()"
+    pipe = subprocess.PIPE
+    with (
+        (tmp_path / "file").open("w") as file,
+        spawn_with([sys.executable, "-c", script], fds=[file], stdin=pipe, stdout=pipe) as child,
+    ):
+        assert child.stdout is not None
+        child.stdout.readline()
+        event = select.epoll()
+        number = event.fileno()
+        done = command("audit", str(os.getpid()), "--holders", "--json")
+        shown = command("audit", str(os.getpid()), "--holders").stdout
+        event.close()
+        held = {each["number"]: each for each in json.loads(done.stdout)["descriptors"]}
+        assert done.returncode in (0, 1)
+        (holder,) = held[file.fileno()]["holders"]
+        assert holder["pid"] == child.pid
+        assert held[number]["holders"] == [], "all of them have one inode"
+        note = f"        also held by {child.pid} ({holder['name']})"
+        row = next(line for line in shown.splitlines() if str(tmp_path) in line)
+        assert f"{row}\n{note}\n" in shown
+
+
+@needs_root
+def test_processes_of_other_users_are_counted() -> None:
+    script = (
+        "import os; from noinherit import _sys; look = _sys.audit.holders; "
+        "look({''}, 0); os.setuid(65534); print(look({''}, 0)[1])"
+    )
+    with spawn_with([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert int(child.stdout.read()) >= 1, "this process"

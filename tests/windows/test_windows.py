@@ -280,9 +280,11 @@ class TestUnawareChildren:
 
 def test_every_handle_is_listed() -> None:
     event = new_event()
-    assert event in {value for value, _ in handles.open_handles(os.getpid())}
+    assert event in {value for value, _, _ in handles.open_handles(os.getpid())}
     assert not any(
-        attributes & 2 for value, attributes in handles.open_handles(os.getpid()) if value == event
+        attributes & 2
+        for value, attributes, _ in handles.open_handles(os.getpid())
+        if value == event
     )
     k32.CloseHandle(event)
     assert probe.held().keys() >= {0, 1, 2}

@@ -14,7 +14,7 @@ from .output import FAILED, fail, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
     from .._descriptor import Descriptor
@@ -26,8 +26,15 @@ passed on without being asked.
 The exit status is 1 if a descriptor LEAKS, which means that it is inheritable and no standard
 stream: any child may receive it unlisted. It is 0 if none does, and 2 if a process cannot be
 audited or standard output cannot be written.
+
+The access is r for reading, w for writing, rw for both.
+
+--holders looks for the object's device and inode in all processes. All openings
+of one file are one object to it. Other users' processes are not examined unless
+this one is privileged.
 """
-_HEADINGS = ("number", "inheritable", "kind", "what")
+_HEADINGS = ("number", "inheritable", "access", "kind", "what")
+_NAMED = 3  # holders that a row of the table names
 _STATES = {
     "zombie": "a zombie: it has ended and holds nothing, but its parent has not waited for it",
     "kernel thread": "a kernel thread: it has no descriptors",
@@ -45,7 +52,7 @@ def main(options: Any) -> int:
             status = fail("audit", f"no process is called {name}")
     if not (options.pids or options.names):
         pids = [os.getpid()]
-    every = [_examine(pid) for pid in dict.fromkeys(pids)]
+    every = [_examine(pid, options.holders) for pid in dict.fromkeys(pids)]
     if options.json and every:
         plain = [_plain(each, options.inheritable) for each in every]
         for line in json.dumps(plain if len(plain) > 1 else plain[0], indent=2).splitlines():
@@ -60,7 +67,7 @@ def main(options: Any) -> int:
     return max(status, 1 if any(facts.get("leaks") for facts in every) else 0)
 
 
-def _examine(pid: int) -> dict[str, Any]:
+def _examine(pid: int, with_holders: bool) -> dict[str, Any]:
     """Return the facts of a process; ``error`` if it cannot be audited."""
     name, state = _sys.audit.process(pid)
     held: list[Descriptor] = []
@@ -72,14 +79,27 @@ def _examine(pid: int) -> dict[str, Any]:
     except OSError as error:
         return {"pid": pid, "error": f"process {pid}: {error.strerror}"}
     leaks = sum(descriptor.leaks for descriptor in held)
-    return {"pid": pid, "name": name, "state": state, "leaks": leaks, "descriptors": held}
+    facts = {"pid": pid, "name": name, "state": state, "leaks": leaks, "descriptors": held}
+    if with_holders:
+        found = _sys.audit.holders({each.identity for each in held}, pid)
+        if found is None:
+            reason = "--holders: which processes hold an object is known on Linux only"
+            return {"pid": pid, "error": reason}
+        facts["holders"], facts["not_examined"] = found
+    return facts
 
 
 def _plain(facts: dict[str, Any], only_inheritable: bool) -> dict[str, Any]:
     if "descriptors" not in facts:
         return facts
-    listed = _listed(facts, only_inheritable)
-    return {**facts, "descriptors": [_facts(each) for each in listed]}
+    plain = [_facts(each) for each in _listed(facts, only_inheritable)]
+    if "holders" in facts:
+        facts = {**facts}
+        holders = facts.pop("holders")
+        for each in plain:
+            pids = holders.get(each["identity"], [])
+            each["holders"] = [{"pid": pid, "name": _sys.audit.process(pid)[0]} for pid in pids]
+    return {**facts, "descriptors": plain}
 
 
 def _listed(facts: dict[str, Any], only_inheritable: bool) -> list[Descriptor]:
@@ -98,10 +118,24 @@ def _print(facts: dict[str, Any], only_inheritable: bool) -> None:
     if facts["state"]:
         say(f"{process}: {_STATES[facts['state']]}")
         return
-    for line, leaks in _table(_listed(facts, only_inheritable)):
+    listed = _listed(facts, only_inheritable)
+    notes = [_also(facts.get("holders", {}).get(each.identity, ())) for each in listed]
+    for (line, leaks), note in zip(_table(listed), ["", *notes], strict=True):
         say(line, alarming=leaks)
+        if note:
+            say(note)
     say()
     say(f"{process}: {len(facts['descriptors'])} open, {facts['leaks']} leaking")
+    if facts.get("not_examined"):
+        say(f"not examined, for lack of permission: {facts['not_examined']} other processes")
+
+
+def _also(pids: Sequence[int]) -> str:
+    """Return a line that names the other holders; nothing if there are none."""
+    named = [f"{pid} ({_sys.audit.process(pid)[0]})" for pid in pids[:_NAMED]]
+    if len(pids) > _NAMED:
+        named.append(f"{len(pids) - _NAMED} more")
+    return f"        also held by {', '.join(named)}" if named else ""
 
 
 def _table(listed: Iterable[Descriptor]) -> Iterator[tuple[str, bool]]:
@@ -113,8 +147,9 @@ def _table(listed: Iterable[Descriptor]) -> Iterator[tuple[str, bool]]:
         yield "  ".join([number.rjust(widths[0]), *cells]).rstrip(), leaks
 
 
-def _row(descriptor: Descriptor) -> tuple[str, str, str, str]:
+def _row(descriptor: Descriptor) -> tuple[str, ...]:
     flag = "LEAKS" if descriptor.leaks else "standard" if descriptor.inheritable else "no"
     number = _sys.backend.NUMBER_FORMAT.format(descriptor.number)
     encoding = sys.stdout.encoding if sys.stdout is not None else None
-    return number, flag, descriptor.kind, printable(descriptor.name, encoding)
+    name = printable(descriptor.name, encoding)
+    return number, flag, descriptor.access or "-", descriptor.kind, name

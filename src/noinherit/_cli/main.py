@@ -97,6 +97,11 @@ def _add_audit(commands: Commands) -> None:
     auditor.add_argument(
         "--inheritable", action="store_true", help="list only inheritable descriptors"
     )
+    auditor.add_argument(
+        "--holders",
+        action="store_true",
+        help="also show which other processes hold the same objects (Linux)",
+    )
     auditor.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -385,6 +385,14 @@ if TYPE_CHECKING:
         def named(self, name: str) -> list[int]:
             """Return the ids of the processes called `name`; empty if that is not known here."""
 
+        def holders(
+            self, identities: Collection[str], but: int
+        ) -> tuple[dict[str, list[int]], int] | None:
+            """Return by identity which processes other than `but` hold an object.
+
+            The number is that of processes that may not be examined. None: it is not known here.
+            """
+
     class Event(Protocol):
         """Owner of a descriptor."""
 
@@ -436,6 +444,11 @@ if TYPE_CHECKING:
 
         def named(self, name: str) -> list[int]:
             """See `Audit.named`."""
+
+        def holders(
+            self, identities: Collection[str], but: int
+        ) -> tuple[dict[str, list[int]], int] | None:
+            """See `Audit.holders`."""
 
         def audit_other(self, pid: int) -> list[Descriptor]:
             """Return the open descriptors of another process."""

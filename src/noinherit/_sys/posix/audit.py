@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
 import sys
@@ -12,7 +13,7 @@ assert sys.platform != "win32"
 from ..._descriptor import Descriptor
 from .. import socket_facts
 from . import system
-from .descriptors import kind_of, open_descriptors
+from .descriptors import access_of, kind_of, open_descriptors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ def named(name: str) -> list[int]:
     return system.named(name)
 
 
+def holders(identities: Collection[str], but: int) -> tuple[dict[str, list[int]], int] | None:
+    """Return which processes other than `but` hold the objects; see `api.Audit`."""
+    return system.holders(identities, but)
+
+
 def _look(number: int) -> Descriptor:
     inheritable = os.get_inheritable(number)  # raises if it is closed
     try:
@@ -60,6 +66,7 @@ def _look(number: int) -> Descriptor:
         inheritable,
         standard=number <= 2,
         socket=facts,
+        access=access_of(fcntl.fcntl(number, fcntl.F_GETFL)),
     )
 
 

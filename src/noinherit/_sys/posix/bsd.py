@@ -16,6 +16,8 @@ from ...exceptions import AuditUnsupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ..._descriptor import Descriptor
 
 __all__ = [
@@ -120,6 +122,10 @@ def process(pid: int) -> tuple[str, str]:
 def named(name: str) -> list[int]:
     """Return nothing, as `process`."""
     return []
+
+
+def holders(identities: Collection[str], but: int) -> None:
+    """Return None: this is not known here."""
 
 
 def audit_other(pid: int) -> list[Descriptor]:

@@ -54,6 +54,15 @@ def _is_open(number: int) -> bool:
     return True
 
 
+def access_of(flags: int) -> str:
+    """Return ``"r"``, ``"w"`` or ``"rw"`` for the flags of an open file; "" with ``O_PATH``."""
+    if flags & getattr(os, "O_PATH", 0):
+        return ""
+    return {os.O_RDONLY: "r", os.O_WRONLY: "w", os.O_RDWR: "rw"}.get(
+        flags & (os.O_WRONLY | os.O_RDWR), ""
+    )
+
+
 def pipe() -> list[Any]:
     """Return the reading and the writing end of a new pipe, as unbuffered files."""
     numbers: list[int] = []

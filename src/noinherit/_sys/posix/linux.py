@@ -16,6 +16,7 @@ from .pidfd import identify, readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import BinaryIO
 
     from ..._descriptor import Descriptor
@@ -31,6 +32,7 @@ __all__ = [
     "audit_other",
     "exit_event",
     "flock",
+    "holders",
     "identify",
     "kind_and_identity",
     "name_of",
@@ -102,6 +104,13 @@ def named(name: str) -> list[int]:
     from . import linux_proc  # noqa: PLC0415 -- as below
 
     return linux_proc.named(name)
+
+
+def holders(identities: Collection[str], but: int) -> tuple[dict[str, list[int]], int]:
+    """Return which processes other than `but` hold the objects, as /proc reports it."""
+    from . import linux_proc  # noqa: PLC0415 -- as below
+
+    return linux_proc.holders(identities, but)
 
 
 def audit_other(pid: int) -> list[Descriptor]:

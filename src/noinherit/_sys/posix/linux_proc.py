@@ -19,12 +19,12 @@ assert sys.platform == "linux"
 
 from ..._descriptor import Descriptor, SocketFacts
 from ...exceptions import AuditUnsupportedError
-from .descriptors import kind_of
+from .descriptors import access_of, kind_of
 from .linux_stat import look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 _TCP_LISTEN = 10  # include/net/tcp_states.h
 _SO_ACCEPTCON = 0x10000  # include/linux/net.h
@@ -74,9 +74,47 @@ def process(pid: int) -> tuple[str, str]:
 
 def named(name: str) -> list[int]:
     """Return the ids of the processes called `name`."""
+    return [pid for pid in _pids() if process(pid)[0] == name]
+
+
+def holders(identities: Collection[str], but: int) -> tuple[dict[str, list[int]], int]:
+    """Return which processes other than `but` hold the objects, and how many were not examined."""
+    found: dict[str, list[int]] = {}
+    unknown = 0
+    for pid in _pids():
+        if pid == but:
+            continue
+        try:
+            held = _held_of(pid, identities)
+        except PermissionError:
+            unknown += not process(pid)[1]  # a zombie or a kernel thread holds nothing
+        except (FileNotFoundError, ProcessLookupError):  # it has ended
+            continue
+        else:
+            for identity in held:
+                found.setdefault(identity, []).append(pid)
+    return found, unknown
+
+
+def _held_of(pid: int, identities: Collection[str]) -> set[str]:
+    """Return which of `identities` a process holds."""
+    held = set()
+    directory = f"/proc/{pid}/fd"
+    for number in os.listdir(directory):
+        path = f"{directory}/{number}"
+        # It may be closed by now, or a file that another user's FUSE hides.
+        with contextlib.suppress(OSError):
+            # All epolls, eventfds and their like have one identity.
+            if (identity := look(path)[1]) in identities and not os.readlink(path).startswith(
+                "anon_inode:"
+            ):
+                held.add(identity)
+    return held
+
+
+def _pids() -> list[int]:
     with contextlib.suppress(FileNotFoundError):
-        pids = sorted(int(each) for each in os.listdir("/proc") if each.isdigit())
-        return [pid for pid in pids if process(pid)[0] == name]
+        return sorted(int(each) for each in os.listdir("/proc") if each.isdigit())
     return []
 
 
@@ -99,7 +137,7 @@ def _numbers(pid: int) -> list[int]:
 def _look(pid: int, number: int, sockets: _Sockets) -> Descriptor:
     path = f"/proc/{pid}/fd/{number}"
     name = os.readlink(path)
-    inheritable = not _flags(pid, number) & os.O_CLOEXEC
+    flags = _flags(pid, number)
     try:
         kind, identity = look(path)
     except (FileNotFoundError, ProcessLookupError):
@@ -113,9 +151,10 @@ def _look(pid: int, number: int, sockets: _Sockets) -> Descriptor:
         kind_of(kind, name),
         name if facts is None else str(facts),
         identity,
-        inheritable,
+        not flags & os.O_CLOEXEC,
         standard=number <= 2,
         socket=facts,
+        access=access_of(flags),
     )
 
 

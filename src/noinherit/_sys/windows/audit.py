@@ -28,6 +28,8 @@ from . import ntdll
 from .handles import KINDS, duplicate, open_handles
 
 _POINTER = ctypes.sizeof(ctypes.c_void_p)
+# The kinds whose access rights are those of files; the bits mean something else for an event.
+_FILES = {"file", "pipe", "socket", "character device"}
 _PIPES = "\\Device\\NamedPipe"
 _SOCKETS = "\\Device\\Afd"
 _LONGEST_PATH = 32768  # characters
@@ -45,7 +47,7 @@ def audit(pid: int | None, only: Collection[int] | None = None) -> list[Descript
         handles = [each for each in handles if each[0] in only]
     with _opened(pid) as process:
         standard = _standard_handles(process)
-        return [_look(pid, process, value, attributes, standard) for value, attributes in handles]
+        return [_look(pid, process, handle, standard) for handle in handles]
 
 
 def process(pid: int) -> tuple[str, str]:
@@ -56,6 +58,10 @@ def process(pid: int) -> tuple[str, str]:
 def named(name: str) -> list[int]:
     """Return nothing, as `process`."""
     return []
+
+
+def holders(identities: Collection[str], but: int) -> None:
+    """Return None: most handles have no identity that another process's handle could share."""
 
 
 @contextlib.contextmanager
@@ -101,8 +107,9 @@ def _read(process: int, address: int, count: int) -> tuple[int, ...]:
 
 
 def _look(
-    pid: int, process: int, value: int, attributes: int, standard: tuple[int, ...]
+    pid: int, process: int, handle: tuple[int, int, int], standard: tuple[int, ...]
 ) -> Descriptor:
+    value, attributes, rights = handle
     own = value if pid == os.getpid() else None
     try:
         seen = _in_time(_copy(process, value), own)
@@ -117,7 +124,13 @@ def _look(
         bool(attributes & structs.OBJ_INHERIT),
         standard=value in standard,
         socket=seen.facts,
+        access=_access(rights) if seen.kind in _FILES else "",
     )
+
+
+def _access(rights: int) -> str:
+    writes = rights & (structs.FILE_WRITE_DATA | structs.FILE_APPEND_DATA)
+    return ("r" if rights & structs.FILE_READ_DATA else "") + ("w" if writes else "")
 
 
 class _Seen:

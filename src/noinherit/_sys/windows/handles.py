@@ -116,15 +116,15 @@ def set_noinherit_all(keep: Iterable[Any]) -> None:
     for number in range(3):
         with contextlib.suppress(OSError):
             kept.add(msvcrt.get_osfhandle(number))
-    for value, attributes in open_handles(os.getpid()):
+    for value, attributes, _ in open_handles(os.getpid()):
         if attributes & structs.OBJ_INHERIT and value not in kept:
             # Another thread may have closed it meanwhile.
             with contextlib.suppress(OSError):
                 os.set_handle_inheritable(value, False)
 
 
-def open_handles(pid: int) -> Iterator[tuple[int, int]]:
-    """Yield value and attributes of every handle that `pid` has open."""
+def open_handles(pid: int) -> Iterator[tuple[int, int, int]]:
+    """Yield value, attributes and access rights of every handle that `pid` has open."""
     size = 1 << 16
     needed = ctypes.c_uint32()
     while True:
@@ -144,4 +144,4 @@ def open_handles(pid: int) -> Iterator[tuple[int, int]]:
     )
     for entry in entries:
         if entry.UniqueProcessId == pid:
-            yield entry.HandleValue, entry.HandleAttributes
+            yield entry.HandleValue, entry.HandleAttributes, entry.GrantedAccess

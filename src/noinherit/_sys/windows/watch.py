@@ -62,7 +62,7 @@ def exposed() -> dict[int, Hashable]:
             standard.add(msvcrt.get_osfhandle(number))
     found = {
         value: identity(value)
-        for value, attributes in open_handles(os.getpid())
+        for value, attributes, _ in open_handles(os.getpid())
         if attributes & structs.OBJ_INHERIT and value not in standard
     }
     return {value: known for value, known in found.items() if known is not None}
