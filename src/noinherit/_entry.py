@@ -94,7 +94,7 @@ def several(option: str, value: Any) -> Iterable[Any]:
 
 def is_open_directory(cwd: object) -> bool:
     """Return whether `cwd` stands for an open directory, and is not a path."""
-    if isinstance(cwd, (str, bytes, os.PathLike)):
+    if cwd is None or isinstance(cwd, (str, bytes, os.PathLike)):
         return False
     return isinstance(cwd, int) or hasattr(cwd, "fileno")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._entry import Entry, Key
-    from ._sys.api import Command, Held, Identity, Leash, Trampoline
+    from ._sys.api import Command, Held, Leash, Trampoline
 
 
 class Launch:
@@ -74,6 +74,7 @@ class Launch:
         if stderr == subprocess.STDOUT and stdout is None and _plan.merge_stderr(entries):
             stderr = None
         self._streams = [stdin, stdout, stderr]
+        self._redirected = redirected
         if (entries or lifeline or die_with_parent) and not (options["close_fds"] or pass_fds):
             raise UnsupportedOptionError("close_fds", "False", "fds asks for an exact table")
         self._options = options
@@ -96,7 +97,9 @@ class Launch:
         """Make copies, lifeline and trampoline; return the standard streams for Popen."""
         self._open()
         _channel.hand_over(self._entries)
-        return [_channel.as_stream(stream, n) for n, stream in enumerate(self._streams)]
+        for number in self._redirected:
+            self._streams[number] = _channel.as_stream(self._streams[number], number)
+        return self._streams
 
     def reopen(self) -> bool:
         """Make them again for Popen's own engine, if the chosen one does not work any more.
@@ -113,12 +116,14 @@ class Launch:
         return self.engine.by_popen
 
     def _open(self) -> None:
+        wants_end = self._wants_lifeline or self._die_with_parent
+        if not (self._entries or wants_end or self._beyond_popen):
+            return
         # If a trampoline starts in any case, it assigns the numbers: no copy needs its own.
         in_place = self.engine.by_popen and not self._needs_trampoline
         held: list[Held] = []
-        if self._entries or self._wants_lifeline or self._die_with_parent or self._beyond_popen:
-            self._thread = threading.get_ident()
-            forks.register(self)
+        self._thread = threading.get_ident()
+        forks.register(self)
         # First, because both raise for a closed descriptor and nothing else is open yet.
         if self._open_directory is not None:
             self.directory = _sys.backend.hold_directory(self._open_directory, self._copies)
@@ -128,10 +133,11 @@ class Launch:
             with forks.held_off:
                 self.lifeline = Lifeline()
             held += self._hold_end(_plan.LIFELINE, self.lifeline.theirs, held, in_place=in_place)
-        with forks.held_off:
-            self.leash = _lifetime.leash(
-                die_with_parent=self._die_with_parent, lifeline=self._wants_lifeline
-            )
+        if wants_end:
+            with forks.held_off:
+                self.leash = _lifetime.leash(
+                    die_with_parent=self._die_with_parent, lifeline=self._wants_lifeline
+                )
         if self.leash is not None and self.leash.theirs != -1:
             held += self._hold_end(_plan.LEASH, self.leash.theirs, held, in_place=in_place)
         beyond_popen = self._beyond_popen or any(each.is_moved for each in held)
@@ -149,13 +155,10 @@ class Launch:
         taken = [each.number for each in held]
         return _sys.backend.hold([entry], self._copies, in_place=in_place, taken=taken)
 
-    def fasten(self, identity: Identity | None, *, group: bool) -> None:
-        """Have the child end with this process, if that was asked for."""
-        if self.leash is not None:
-            self.leash.fasten(identity, group=group)
-
     def close(self) -> None:
         """Close the copies and the child's ends. This process's end of the lifeline stays open."""
+        if not self._thread:  # nothing was opened
+            return
         self.held = ()
         with forks.held_off:
             _sys.backend.release(self._copies)
@@ -260,11 +263,14 @@ class Start:
         self.process_group = process_group
         self.newer = newer
         # The redirected standard streams. `held` has the descriptors from `fds`.
-        self.streams: Mapping[int, int] = {
-            number: stream
-            for number, stream in ((0, p2cread), (1, c2pwrite), (2, errwrite))
-            if stream != -1
-        }
+        streams: dict[int, int] = {}
+        if p2cread != -1:
+            streams[0] = p2cread
+        if c2pwrite != -1:
+            streams[1] = c2pwrite
+        if errwrite != -1:
+            streams[2] = errwrite
+        self.streams: Mapping[int, int] = streams
         # None if a subclass bypassed Process.__init__.
         self._launch = launch
         self.held: Sequence[Held] = () if launch is None else launch.held
@@ -273,12 +279,9 @@ class Start:
         self.directory = None if launch is None else launch.directory
         self.reset_signals = launch is not None and launch.reset_signals
         self._announced = {} if launch is None else launch.announced
-        self.engine = None if launch is None else launch.engine
-
-    @property
-    def by_popen(self) -> bool:
-        """Whether Popen's own engine must start this child."""
-        return self.engine is None or self.engine.by_popen or not (self.close_fds or self.held)
+        self.engine = engine = None if launch is None else launch.engine
+        # Whether Popen's own engine must start this child.
+        self.by_popen = engine is None or engine.by_popen or not (close_fds or self.held)
 
     @property
     def leads_a_group(self) -> bool:

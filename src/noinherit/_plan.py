@@ -240,7 +240,7 @@ def merge_stderr(entries: list[Entry]) -> bool:
 
 def snapshot(env: Any) -> Any:
     """Return `env`; if it is ``os.environ``, return a copy that no other thread changes."""
-    if not isinstance(env, type(os.environ)):
+    if env is None or not isinstance(env, type(os.environ)):  # None first: a class check is slow
         return env
     # Iterating over it takes many steps. The copy of its dict is one, by the GIL or by its lock.
     variables = env._data.copy()  # type: ignore[attr-defined]  # noqa: SLF001 -- see above

@@ -275,8 +275,8 @@ class Process(_Popen["AnyStr"]):
             _sys.backend.make_inheritable_for_popen(start.streams.values())
             _sys.backend.unpatched(super()._execute_child)(*start.popen_arguments())
         self._identity = _sys.lifetime.identify(self.pid)
-        if self._launch is not None:
-            self._launch.fasten(self._identity, group=start.leads_a_group)
+        if self._launch is not None and self._launch.leash is not None:
+            self._launch.leash.fasten(self._identity, group=start.leads_a_group)
         self.args = start.args  # without its FdArgs
 
     def _spawn(self, start: Start) -> None:

@@ -103,7 +103,9 @@ def _may_need_trampoline(entries: Sequence[Entry], options: Mapping[str, Any]) -
 def _beyond_posix_spawn(options: Mapping[str, Any]) -> bool:
     """Return whether this libc's posix_spawn cannot honour one of `options`."""
     return (
-        any(options.get(name) is not None for name in ("preexec_fn", "user", "group"))
+        options["preexec_fn"] is not None
+        or options.get("user") is not None
+        or options.get("group") is not None
         or options.get("extra_groups") is not None
         or options.get("umask", -1) >= 0
         or not (options["close_fds"] or options["pass_fds"])

@@ -90,15 +90,18 @@ def _joined(pairs: Mapping[bytes, bytes]) -> list[bytes]:
     return [name + b"=" + value for name, value in pairs.items()]
 
 
+_Bytes = ctypes.POINTER(ctypes.c_char)
+
+
 def _by_argz() -> bytes:
     """Return C's environment, each variable with a zero byte after it; glibc only."""
     assert libc.argz_create is not None
     if not libc.environ:  # a NULL pointer, as after clearenv(3)
         return b""
-    argz, size = ctypes.c_void_p(), ctypes.c_size_t()
+    argz, size = _Bytes(), ctypes.c_size_t()
     libc.argz_create(libc.environ, ctypes.byref(argz), ctypes.byref(size))
     try:
-        return ctypes.string_at(argz, size.value)
+        return argz[: size.value]  # type: ignore[return-value]  # bytes: the items are c_char
     finally:
         libc.free(argz)
 
