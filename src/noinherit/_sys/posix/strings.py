@@ -67,8 +67,7 @@ def encoded_environment(
 ) -> dict[bytes, bytes]:
     """Return the variables of `env`, or of this process, and those `added`."""
     if env is None:
-        pairs = (text.partition(b"=") for text in reversed(_own().texts))  # the first one counts
-        encoded = {name: value for name, separator, value in pairs if separator}
+        encoded = _own().by_name().copy()
     else:
         encoded = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
     encoded.update({os.fsencode(name): os.fsencode(value) for name, value in added.items()})
@@ -125,15 +124,23 @@ def _read() -> bytes | list[bytes] | dict[bytes, bytes]:
 class _Own:
     """A snapshot of this process's variables, with the C strings for it."""
 
-    __slots__ = ("read", "strings", "texts")
+    __slots__ = ("_by_name", "read", "strings", "texts")
 
     def __init__(self) -> None:
+        self._by_name: dict[bytes, bytes] = {}
         self.read = read = _read()
         if isinstance(read, bytes):
             self.texts = read.split(b"\0")[:-1]
         else:
             self.texts = _joined(read) if isinstance(read, dict) else read
         self.strings = c_strings(self.texts)
+
+    def by_name(self) -> dict[bytes, bytes]:
+        """Return the variables as a dict, which the caller must not change."""
+        if not self._by_name:
+            pairs = (text.partition(b"=") for text in reversed(self.texts))  # the first one counts
+            self._by_name = {name: value for name, separator, value in pairs if separator}
+        return self._by_name
 
 
 # Whether the GIL guards C's environment: PyPy's ctypes always releases it.
