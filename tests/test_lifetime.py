@@ -40,7 +40,7 @@ child = "import sys, time; print('ready', flush=True); "
 if "plain" in start or "detached" in start:
     child += "sys.stdin.read(1); print('alive', flush=True)"
 else:
-    child += "time.sleep(60)"
+    child += "time.sleep(60); print('the child lived on')"
 parent_of = "import subprocess, sys; subprocess.Popen([sys.executable, '-ISc', sys.argv[1]]).wait()"
 python = [sys.executable, "-I", "-S", "-c"]
 args = [*python, parent_of, child] if "group" in start else [*python, child]
@@ -68,13 +68,14 @@ if "exec" in die:
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
 exec(die)
 time.sleep(60)
+print('the parent did not die')
 """
 DEATHS = {
     "killed": "",
     "aborted": "os.abort()",
     "left": "os._exit(3)",
     "returned": "sys.exit()",
-    "crashed": "import ctypes; ctypes.string_at(0)",
+    "crashed": "import ctypes; ctypes.string_at(1)",
     "became another program": "os.execv(sys.executable, [*python, 'import time; time.sleep(60)'])",
 }
 if not _sys.backend.HAS_EXEC:
