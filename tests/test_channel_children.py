@@ -120,6 +120,7 @@ class TestChildren:
         assert (errors, process.returncode, sent) == (b"!", 0, [None])
         assert answer == question[::-1]
 
+    @pytest.mark.slow
     def test_the_answer_comes_after_the_half_close_time_and_again(self) -> None:
         for size in range(0, 200, 200 // rounds(200)):
             self.ask(os.urandom(size * 997))

@@ -318,6 +318,7 @@ class TestStaleAnnouncements:
 
 
 class TestManifest:
+    @pytest.mark.slow
     @given(
         st.lists(
             st.tuples(
@@ -371,6 +372,7 @@ class TestManifest:
         with pytest.raises(exceptions.MalformedManifestError, match=r"version 2; .* reads 1"):
             _handoff.decode('{"v": 2, "fds": []}')
 
+    @pytest.mark.slow
     @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists))
     def test_any_json_manifest_is_read_or_refused(self, value: Any) -> None:
         for text in (json.dumps(value), json.dumps({"v": 1, "fds": value})):

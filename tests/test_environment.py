@@ -98,6 +98,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS)
 def test_it_is_whole_while_another_thread_changes_it(options: dict[str, Any]) -> None:
     args = [sys.executable, "-c", CHURN, repr(options), str(rounds(12)), *PRINTS]

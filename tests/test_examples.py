@@ -36,6 +36,7 @@ def load(name: str) -> Any:
 class TestPreforkServer:
     REQUESTS = rounds(3000)
 
+    @pytest.mark.slow
     def test_the_prefork_server_restarts_under_load_without_loss(self) -> None:
         prefork = load("prefork_server")
         answers: list[tuple[int, bytes]] = []

@@ -124,6 +124,7 @@ class TestTheParentKeepsWhatIsIts:
         assert not os.get_inheritable(kept)
         assert os.get_inheritable(exposed)
 
+    @pytest.mark.slow
     def test_the_flag_never_changes_not_even_for_a_moment(self, make_file: Make) -> None:
         passed = make_file()
         seen, stop = set(), threading.Event()

@@ -1,7 +1,8 @@
 """Build the wheel and the sdist, and try both without the source tree.
 
 ``python tools/package.py DIRECTORY`` checks the metadata of both, installs each in a fresh virtual
-environment, and runs the contract tests from a copy that has no ``src`` beside it. What follows the
+environment, and has `noinherit doctor` start a child there. The wheel, which was built from the
+sdist, also runs the contract tests, from a copy that has no ``src`` beside it. What follows the
 directory is for pytest.
 """
 
@@ -67,12 +68,13 @@ def main() -> None:
         where = "import noinherit, sys; assert noinherit.__file__.startswith(sys.prefix)"
         run(python, "-c", where, cwd=scratch)
         run(python, "-m", "noinherit", "doctor", cwd=scratch)
-        # Needs nothing but itself; what the tests need comes after that was seen.
-        tools = ("pytest", "pytest-timeout", "hypothesis", "uvloop")
-        run(python, "-m", "pip", "install", "--quiet", *tools, cwd=scratch)
-        # There are no pages in the copy for test_docs to collect.
-        chosen = ("-m", "contract", "--ignore", "tests/test_docs.py")
-        run(python, "-m", "pytest", "-q", *chosen, *sys.argv[2:], cwd=copy)
+        # Needed nothing but itself; what the tests need comes only now.
+        if package is wheel:
+            tools = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "uvloop")
+            run(python, "-m", "pip", "install", "--quiet", *tools, cwd=scratch)
+            # There are no pages in the copy for test_docs to collect.
+            chosen = ("-m", "contract and not slow", "--ignore", "tests/test_docs.py")
+            run(python, "-m", "pytest", "-q", "-n", "2", *chosen, *sys.argv[2:], cwd=copy)
 
 
 if __name__ == "__main__":

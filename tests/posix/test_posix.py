@@ -208,26 +208,6 @@ class TestOptionsOfTheStandardEngine:
 
 
 class TestTheEnvironment:
-    def test_the_environment_is_whole_while_other_threads_change_it(self) -> None:
-        script = (
-            "import os, sys, threading; from noinherit import run_with\n"
-            "sys.setswitchinterval(1e-5)\n"
-            "stop = threading.Event(); fds = {3: 2}\n"
-            "def change():\n"
-            "    while not stop.is_set():\n"
-            "        for n in range(300): os.environ[f'G{n}'] = 'x' * n\n"
-            "        for n in range(300): del os.environ[f'G{n}']\n"
-            "os.environ['KEPT'] = 'kept'\n"
-            "changer = threading.Thread(target=change); changer.start()\n"
-            "try:\n"
-            "    for _ in range(150):\n"
-            "        for options in ({}, {'fds': fds}, {'umask': 0}, {'fds': fds, 'umask': 0}):\n"
-            "            lines = run_with(['env'], stdout=-1, **options).stdout.splitlines()\n"
-            "            assert b'KEPT=kept' in lines, lines\n"
-            "finally: stop.set(); changer.join()\n"
-        )
-        run_with([sys.executable, "-c", script], check=True)
-
     def test_the_environment_is_the_processs_own_when_os_environ_is_replaced(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -142,6 +142,7 @@ class TestAFailedSpawnLeavesNothing:
                 )
         assert (held(), children()) == before
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("by_posix_spawn")
     def test_too_many_descriptors_leave_nothing(self) -> None:
         script = (
@@ -176,6 +177,7 @@ class TestAFailedSpawnLeavesNothing:
         assert lines[8] == "8 0"
         assert lines[9:] == ["no children"]
 
+    @pytest.mark.slow
     def test_a_failed_spawn_at_the_process_limit_leaves_nothing(self) -> None:
         # The limit does not bind root, so the whole test runs as nobody.
         script = (

@@ -285,6 +285,7 @@ def check(request: dict[str, Any], folder: Path, keep: contextlib.ExitStack) -> 
     assert seen.environ.get("A") == ("b" if request["env"] else os.environ.get("A"))
 
 
+@pytest.mark.slow
 @needs_proc
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(asked_for=requests)

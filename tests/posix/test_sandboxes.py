@@ -18,7 +18,7 @@ from capabilities import needs_no_proc, needs_posix_spawn_that_closes, needs_sec
 from noinherit import _sys
 from support import HELPERS, PROBE
 
-pytestmark = needs_seccomp
+pytestmark = [needs_seccomp, pytest.mark.slow]
 SANDBOX = [sys.executable, sandbox.__file__]
 CODES = ("EPERM", "EACCES", "ENOSYS")
 REFUSALS = [f"{name}={code}" for name in sandbox.CALLS if name != "fcntl" for code in CODES]
