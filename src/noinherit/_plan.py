@@ -163,8 +163,9 @@ def plan(
         values = {descriptor(value): value for value in several("fds", fds)}
         for number, value in values.items():
             table.claim(number, number, value)
-    for number in _not_covered(table, pass_fds):
-        table.claim(number, number, number, by_pass_fds=True)
+    if pass_fds != ():
+        for number in _not_covered(table, pass_fds):
+            table.claim(number, number, number, by_pass_fds=True)
     free = 3
     for name, value in names:
         while free in table.claims:

@@ -169,7 +169,9 @@ def hold(
     for index, copy in zip(copied, copies[before:], strict=True):
         numbers[index] = copy
     held = []
-    claimed = {*taken, *(entry.number for entry in entries if entry.fixed)}
+    claimed: set[int] = set()
+    if in_place:
+        claimed = {*taken, *(entry.number for entry in entries if entry.fixed)}
     for entry, copy in zip(entries, numbers, strict=True):
         number = entry.number
         if in_place and not entry.fixed:
