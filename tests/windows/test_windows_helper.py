@@ -44,6 +44,7 @@ def open_process(pid: int) -> int:
     return int(opened(0x100000, False, pid))  # SYNCHRONIZE
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 class TestStorm:
     """A bystander spawns with bInheritHandles=TRUE without pause."""

@@ -165,6 +165,7 @@ NOT_EXPANDED_TWICE = pytest.mark.skipif(
 
 class TestBatchFiles:
     @NOT_EXPANDED_TWICE
+    @pytest.mark.slow
     @pytest.mark.timeout(600)
     def test_receive_their_arguments(self, make_batch: Callable[..., str]) -> None:
         batch = make_batch("echo.bat")

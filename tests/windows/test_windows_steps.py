@@ -26,6 +26,8 @@ from noinherit._sys.windows import kernel32 as k32
 from probe import handles, identity
 from support import CHEAP, WINE, comes_down, witness
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[[], int]
 TERMINATE_AND_SYNCHRONIZE = 0x100001
 # They fail for handles only that are none.
