@@ -164,6 +164,13 @@ def test_a_misspelt_option() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["", "audit", "demo", "doctor", "run", "trace"])
+def test_help_fits_into_80_columns(name: str) -> None:
+    shown = command(*filter(None, [name]), "--help", COLUMNS="80").stdout
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
+    assert shown
+
+
 def audit_command(*arguments: str, fds: Any = (), **env: str) -> subprocess.CompletedProcess[str]:
     """Run ``noinherit audit`` in a process that was given `fds`."""
     return run_with(

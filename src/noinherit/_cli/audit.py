@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from .._descriptor import Descriptor
 
 EPILOG = """\
-Without PID, the command looks at itself: at what the shell or the program that started it has
-passed on without being asked.
+Without PID, the command looks at itself: at what the shell or the program that
+started it has passed on without being asked.
 
-The exit status is 1 if a descriptor LEAKS, which means that it is inheritable and no standard
-stream: any child may receive it unlisted. It is 0 if none does, and 2 if a process cannot be
-audited or standard output cannot be written.
+The exit status is 1 if a descriptor LEAKS, which means that it is inheritable
+and no standard stream: any child may receive it unlisted. It is 0 if none does,
+and 2 if a process cannot be audited or standard output cannot be written.
 
 The access is r for reading, w for writing, rw for both.
 

@@ -110,7 +110,8 @@ def _add_run(commands: Commands) -> None:
         "run",
         help="open files and ports, and start a command that holds exactly those",
         usage="noinherit run [OPTION ...] -- COMMAND ...",
-        description="Starts COMMAND with the standard streams and what the options open, and "
+        # A raw description is not wrapped.
+        description="Starts COMMAND with the standard streams and what the options open, and\n"
         "nothing else. Options can be repeated.",
         epilog=run.EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -26,9 +26,9 @@ ADDRESS is one of:
                  is replaced if no process listens on it. When the command has
                  ended and no process listens any more, the path is removed.
 
-A path of --fd that ends in :r, :w, :a or :rw ends in a mode. Any other colon belongs
-to the path, so C:\\data and a:b need nothing special. For a file whose name
-ends like a mode, add a mode: a:r:r.
+A path of --fd that ends in :r, :w, :a or :rw ends in a mode. Any other colon
+belongs to the path, so C:\\data and a:b need nothing special. For a file whose
+name ends like a mode, add a mode: a:r:r.
   r   read; the file must exist (the default)
   w   write; the file is emptied first
   a   append
@@ -50,7 +50,7 @@ exist.
 As process 1 of a container, it also reaps the processes that are reparented
 to it.
 
-example: noinherit run --listen http=127.0.0.1:8000 --fd 9=server.log:a -- gunicorn app:app
+example: noinherit run --listen http=127.0.0.1:8000 -- gunicorn app:app
 """
 
 _CANNOT_OPEN, _CANNOT_START, _NOT_FOUND = 125, 126, 127  # as coreutils' env and timeout
