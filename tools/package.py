@@ -17,6 +17,13 @@ import zipfile
 from pathlib import Path
 
 TREE = Path(__file__).resolve().parent.parent
+# What tools/build_hook.py makes.
+MADE = {
+    "share/man/man1/noinherit.1",
+    "share/bash-completion/completions/noinherit",
+    "share/zsh/site-functions/_noinherit",
+    "share/fish/vendor_completions.d/noinherit.fish",
+}
 
 
 def run(*args: object, cwd: Path) -> None:
@@ -26,7 +33,7 @@ def run(*args: object, cwd: Path) -> None:
 
 
 def check_contents(wheel: Path, sdist: Path) -> None:
-    """Both have what git has of the package; the wheel nothing else."""
+    """Both have what git has of the package; the wheel also what is made from its parsers."""
     listed = subprocess.run(
         ["git", "ls-files", "src"],
         cwd=TREE,
@@ -37,7 +44,11 @@ def check_contents(wheel: Path, sdist: Path) -> None:
     wanted = set(listed.stdout.split())
     with zipfile.ZipFile(wheel) as packed:
         names = {name for name in packed.namelist() if ".dist-info/" not in name}
-    assert {f"src/{name}" for name in names} == wanted, sorted(names)
+        made = {name for name in names if ".data/data/" in name}
+        for name in made:
+            assert b"listen" in packed.read(name), f"{name}: options are missing"
+    assert {f"src/{name}" for name in names - made} == wanted, sorted(names)
+    assert {name.partition(".data/data/")[2] for name in made} == MADE, sorted(made)
     with tarfile.open(sdist) as packed_source:
         inside = {name.partition("/")[2] for name in packed_source.getnames()}
     assert wanted <= inside, sorted(wanted - inside)
