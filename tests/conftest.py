@@ -37,7 +37,7 @@ def pytest_report_header() -> str:
 
 # Modules whose tests are the contract, which every platform keeps: `-m contract` runs these.
 CONTRACT = re.compile(
-    r"test_(spawn|environment|loading|child|lifetime|plan|channel\w*|sockets|aio\w*|install|listen|"
+    r"test_(spawn|drain|environment|loading|child|lifetime|plan|channel\w*|sockets|aio\w*|install|listen|"
     r"posix\w*|windows\w*)"
 )
 

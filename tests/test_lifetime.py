@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from capabilities import needs_pidfd_or_job
+from capabilities import needs_pidfd_or_job, needs_signals_or_console
 from loops import Run
 from noinherit import Process, _lifetime, _sys, aio, exceptions, run_with, spawn_with
 from support import CHEAP, WINE, rounds, witness
@@ -30,6 +32,8 @@ class TestSignals:
             child.send_signal(signal.SIGTERM)
 
 
+# So that CTRL_BREAK_EVENT can be sent to the child alone.
+GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 # A parent that starts a child as told, and then dies as told. The child, and what it starts, hold
 # the parent's standard output: its end of file shows that all of them are gone.
 PARENT = """
@@ -236,6 +240,28 @@ def tree(depth: int, **options: Any) -> Iterator[Process[bytes]]:
         yield root
 
 
+async def tree_with_asyncio(**options: Any) -> aio.Process:
+    """Return the root of a tree of three processes."""
+    root = await aio.spawn_with(
+        [*PYTHON, TREE, "1", "ignores"],
+        env={**os.environ, "TREE": TREE},
+        **{"stdout": subprocess.PIPE, "lifeline": True, **options},
+    )
+    if root.stdout is not None:
+        assert await root.stdout.readexactly(3) == b"xxx"
+    return root
+
+
+# Starts another; each of the two says so, and waits.
+PAIR = """
+import subprocess, sys, time
+code = "print(end='x', flush=True); import time; time.sleep(100)"
+subprocess.Popen([sys.executable, "-ISc", code], close_fds=False)
+print(end="x", flush=True)
+time.sleep(100)
+"""
+
+
 @needs_pidfd_or_job
 class TestKillDescendants:
     def test_a_tree_with_double_forks_and_new_sessions(self) -> None:
@@ -251,7 +277,7 @@ class TestKillDescendants:
             assert bystander.kill_descendants() == 0
 
     def test_what_ignores_the_signal_is_killed_after_the_grace(self) -> None:
-        with tree(1, die_with_parent=True) as root:
+        with tree(1, die_with_parent=True, creationflags=GROUP) as root:
             assert root.kill_descendants(grace=0.2) != 0
             assert root.stdout is not None
             assert root.stdout.read() == b""
@@ -269,6 +295,75 @@ class TestKillDescendants:
             pytest.raises(exceptions.UnsupportedOptionError, match="lifeline"),
         ):
             child.kill_descendants()
+
+    @needs_signals_or_console
+    def test_asking_reaches_the_descendants(self) -> None:
+        with spawn_with([*PYTHON, PAIR], stdout=-1, lifeline=True, creationflags=GROUP) as root:
+            assert root.stdout is not None
+            assert root.stdout.read(2) == b"xx"
+            root.terminate_descendants()
+            assert root.wait_released(timeout=50) != 0
+            assert root.stdout.read() == b""
+            root.terminate_descendants()
+
+    def test_asking_a_child_that_has_let_go_of_the_lifeline(self) -> None:
+        script = "import os, time; os.closerange(3, 99); print(flush=True); time.sleep(100)"
+        with spawn_with([*PYTHON, script], stdout=-1, lifeline=True) as child:
+            assert child.stdout is not None
+            child.stdout.read(1)
+            child.terminate_descendants()
+            assert child.wait(timeout=50) != 0
+
+    @pytest.mark.parametrize("grace", [None, 0.2])
+    def test_with_asyncio(self, grace: float | None, run: Run[None]) -> None:
+        async def main() -> None:
+            async with await tree_with_asyncio() as root:
+                assert await root.kill_descendants(grace) != 0
+                assert root.stdout is not None
+                assert await root.stdout.read() == b""
+                assert await root.kill_descendants() == root.returncode
+
+        run(main())
+
+    def test_the_search_does_not_block_the_loop(
+        self, run: Run[None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        went_on = threading.Event()
+        end_heirs = _sys.lifetime.end_heirs
+
+        def wait_and_end(*args: Any, **options: Any) -> int:
+            assert went_on.wait(50)
+            return end_heirs(*args, **options)
+
+        async def main() -> None:
+            async with await aio.spawn_with([*PYTHON, "input()"], stdin=-1, lifeline=True) as child:
+                asyncio.get_running_loop().call_later(0.1, went_on.set)
+                assert await child.kill_descendants() != 0
+
+        monkeypatch.setattr(_sys.lifetime, "end_heirs", wait_and_end)
+        run(main())
+
+    def test_asking_with_asyncio(self, run: Run[None]) -> None:
+        async def main() -> None:
+            async with await aio.spawn_with([*PYTHON, "input()"], stdin=-1, lifeline=True) as child:
+                child.terminate_descendants()
+                assert await child.wait() != 0
+
+        run(main())
+
+    def test_cancellation_ends_descendants(self, run: Run[None]) -> None:
+        async def main(output: int) -> None:
+            async with await tree_with_asyncio(stdout=output) as root:
+                os.close(output)
+                while os.read(reader, 1) != b"x":
+                    pass
+                await asyncio.wait_for(root.wait(), 0.5)
+
+        reader, writer = os.pipe()
+        with open(reader, "rb") as pipe:  # noqa: PTH123 -- it has no path
+            with pytest.raises(asyncio.TimeoutError):
+                run(main(writer))
+            assert pipe.read().strip(b"x") == b""
 
     def test_a_timeout_of_run_with(self) -> None:
         reader, writer = os.pipe()

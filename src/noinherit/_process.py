@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import subprocess
 import warnings
 from collections.abc import Iterable
 
 from . import _drain, _lifetime, _plan, _sys, _types
+from ._descendants import Descendants
 from ._entry import Key, several
 from ._launch import Launch, Start
 from ._sys.api import StrategyRefusedError
@@ -59,8 +59,6 @@ else:
 
 # As asyncio has it; 0, which is subprocess's, would be a success.
 _UNKNOWN_STATUS = 255
-# Rounds of a tenth of a second without a descendant that can be found.
-_MISSES = 10
 _HAS_EVENTS = hasattr(subprocess.Popen, "_wait_pidfd")
 
 
@@ -531,23 +529,28 @@ class Process(_Popen["AnyStr"]):
 
         Availability: Linux with pidfds (5.4), Windows.
         """
-        if self._lifeline is None:
-            raise UnsupportedOptionError("lifeline", "False", "kill_descendants() needs one")
-        end_heirs = functools.partial(
-            _sys.lifetime.end_heirs, self.pid, self._lifeline.inode, self._leash
-        )
-        if grace is not None:
-            end_heirs(gently=True)
+        for seconds in self._descendants().kill(grace):
             with contextlib.suppress(subprocess.TimeoutExpired):
-                return self.wait_released(grace)
-        misses = 0
-        while misses < _MISSES:
-            self.kill()  # first: it may have closed the lifeline, and end_heirs() may be refused
-            found = end_heirs(gently=False)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return self.wait_released(0.1)
-            misses = 0 if found else misses + 1
-        raise PermissionError(errno.EPERM, "a process holds the lifeline that cannot be ended")
+                return self.wait_released(seconds)
+        raise AssertionError("kill() does not end")
+
+    def _descendants(self) -> Descendants:
+        return Descendants(self, self._lifeline, self._leash)
+
+    def terminate_descendants(self) -> None:
+        """Ask the child and everything that still holds its lifeline to end; do not wait for it.
+
+        Sends SIGTERM; on Windows ``CTRL_BREAK_EVENT``, if the child was started with
+        ``CREATE_NEW_PROCESS_GROUP``. If it can ask none of them, it does as `terminate`: on Windows
+        that ends the child at once. Otherwise as `kill_descendants`, which can do both:
+        ``kill_descendants(grace=5)`` asks, waits five seconds, and ends what is left.
+
+        :raises UnsupportedOptionError: if the child was started without a lifeline
+        :raises OSError: with ``ENOSYS`` where descendants cannot be found
+
+        Availability: as `kill_descendants`.
+        """
+        self._descendants().terminate()
 
     def __exit__(self, *exception: object) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401 -- asyncio loads it late
 import contextlib
 import errno
 import os
@@ -44,7 +45,8 @@ class Process:
     """A running child, made by `spawn_with`; used as an `asyncio.subprocess.Process` is.
 
     ``async with`` closes the streams and waits for the child when the block ends. If the block ends
-    by an exception, `asyncio.CancelledError` among them, it kills the child first.
+    by an exception, `asyncio.CancelledError` among them, it kills the child first; with
+    ``lifeline=True``, the descendants as well, as `kill_descendants` does.
 
     If a method is cancelled or times out, the child runs on, and the method can be called again.
     The event loop learns of the child's end from a pidfd or a kqueue, on Windows from the system's
@@ -155,11 +157,41 @@ class Process:
         """End the child; see `subprocess.Popen.kill`."""
         self._popen.kill()
 
+    def terminate_descendants(self) -> None:
+        """Ask the child and its descendants to end, without waiting for it.
+
+        See `noinherit.Process.terminate_descendants`.
+        """
+        self._popen.terminate_descendants()
+
+    async def kill_descendants(self, grace: float | None = None) -> int:
+        """End the child and everything that still holds its lifeline; return its exit status.
+
+        See `noinherit.Process.kill_descendants`. The search runs in a thread.
+        """
+        steps = self._popen._descendants().kill(grace)  # noqa: SLF001 -- the two are one
+        while True:
+            seconds = await asyncio.to_thread(next, steps)
+            released = asyncio.ensure_future(self.wait_released())
+            try:
+                if (await asyncio.wait([released], timeout=seconds))[0]:
+                    return released.result()
+            finally:
+                released.cancel()
+
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: object, error: object, traceback: object) -> None:
         killed = kind is None or self._try_kill()
+        try:
+            if kind is not None and self._released is not None:
+                with contextlib.suppress(OSError):  # the error under way says more
+                    await self.kill_descendants()
+        finally:
+            await self._close(killed=killed)
+
+    async def _close(self, *, killed: bool) -> None:
         if self._released is not None:
             # First, because closing our end also makes an end of file.
             self._released.cancel()

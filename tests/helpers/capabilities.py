@@ -5,6 +5,7 @@ A mark asks for the capability itself, never for a version or a platform that ha
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import shutil
@@ -54,6 +55,11 @@ needs_exit_event = _needs(
 # To end processes that are not children, without a number that may be another one's.
 needs_pidfd_or_job = _needs(
     sys.platform == "win32" or hasattr(os, "pidfd_open"), "os.pidfd_open, or jobs"
+)
+# GetConsoleCP returns 0 without a console.
+needs_signals_or_console = _needs(
+    sys.platform != "win32" or ctypes.WinDLL("kernel32").GetConsoleCP(),
+    "SIGTERM, or a console to send CTRL_BREAK_EVENT through",
 )
 needs_pidfd = _needs(hasattr(os, "pidfd_open"), "os.pidfd_open")
 needs_o_path = _needs(hasattr(os, "O_PATH"), "os.O_PATH")

@@ -343,7 +343,7 @@ if TYPE_CHECKING:
             """
 
         def end_heirs(self, pid: int, inode: int, leash: Leash | None, *, gently: bool) -> int:
-            """Tell all that the child `pid` has left to end, or end them; return how many.
+            """Tell the child `pid` and all it has left to end, or end them; return how many.
 
             `inode` is that of the child's end of the lifeline, on POSIX.
             """

@@ -118,6 +118,14 @@ FlushFileBuffers = declare(
     false_and_last_error,
     hFile=HANDLE,
 )
+GenerateConsoleCtrlEvent = declare(
+    _kernel32,
+    "GenerateConsoleCtrlEvent",
+    BOOL,
+    false_and_last_error,
+    dwCtrlEvent=DWORD,
+    dwProcessGroupId=DWORD,
+)
 # Fails when there is nothing to cancel, which is as good.
 CancelIoEx = declare(
     _kernel32,

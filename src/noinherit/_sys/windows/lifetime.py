@@ -7,8 +7,8 @@ its nominal parent, too. Only this process has a handle of the job, and it is no
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import os
 import signal
 import sys
 
@@ -95,8 +95,9 @@ def leash(*, die_with_parent: bool, lifeline: bool) -> Job | None:
 
 
 def end_heirs(pid: int, inode: int, leash: Leash | None, *, gently: bool) -> int:
-    """Send CTRL_BREAK_EVENT to the child's group, or end all in its job; return how many that are.
+    """Send CTRL_BREAK_EVENT to the child's group, or end all in its job.
 
+    Returns 0 if there is nothing to do either to.
     Without a group of its own, CTRL_BREAK_EVENT would reach this process, too: so nothing is sent.
     """
     assert isinstance(leash, Job)
@@ -104,6 +105,10 @@ def end_heirs(pid: int, inode: int, leash: Leash | None, *, gently: bool) -> int
         return 0
     if not gently:
         k32.TerminateJobObject(leash.job, 1)
-    elif leash.group:
-        os.kill(pid, signal.CTRL_BREAK_EVENT)
-    return 1
+        return 1
+    # os.kill would terminate the child if the event cannot be sent.
+    with contextlib.suppress(OSError):  # this process has no console
+        if leash.group:
+            k32.GenerateConsoleCtrlEvent(signal.CTRL_BREAK_EVENT, pid)
+            return 1
+    return 0
