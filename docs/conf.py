@@ -32,6 +32,10 @@ myst_heading_anchors = 3
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
 
+# For `tox -e links`. GitHub makes the anchors of its pages in the browser.
+linkcheck_timeout = 20
+linkcheck_anchors_ignore_for_url = ["https://github.com/"]
+
 # Docstrings are read in a terminal first. What their single backticks name is a link if it is
 # documented here or in Python's documentation, and else code: a parameter, for example.
 default_role = "py:obj"
