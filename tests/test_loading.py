@@ -56,8 +56,10 @@ def everything(noinherit, cheap, python):
         noinherit.set_noinherit(file, False)
         noinherit.set_noinherit(file)
         noinherit.set_noinherit_all()
-        assert noinherit.get_noinherit(noinherit.open_noinherit(os.devnull))
-        one, other = noinherit.socketpair()
+        with noinherit.open_noinherit(os.devnull) as opened:
+            assert noinherit.get_noinherit(opened)
+        for end in noinherit.socketpair():
+            end.close()
         # As a parent would have announced it.
         listener = socket.create_server(("127.0.0.1", 0))
         stack.callback(listener.close)

@@ -290,9 +290,11 @@ class TestWaiting:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
         monkeypatch.setattr("os.pidfd_open", refused)
-        with spawn_with(["sleep", "0.05"]) as child:
+        with spawn_with(["cat"], stdin=subprocess.PIPE) as child:
             with pytest.raises(subprocess.TimeoutExpired):
                 child.wait(timeout=0.001)
+            assert child.stdin
+            child.stdin.close()
             assert child.wait(timeout=60) == 0
 
     @needs_exit_event
