@@ -186,9 +186,18 @@ def test_without_pidfds_kill_descendants_ends_the_child(monkeypatch: pytest.Monk
 
     if hasattr(os, "pidfd_open"):
         monkeypatch.setattr(os, "pidfd_open", pidfd_open)
-    with spawn_with(SLEEP, lifeline=True) as child:
+    # Its descendant holds the lifeline until the pipe ends.
+    args = ["sh", "-c", "exec 3<&0; cat <&3 & echo; exec sleep 600"]
+    with spawn_with(args, lifeline=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
         with pytest.raises(OSError, match=os.strerror(errno.ENOSYS)):
             child.kill_descendants()
         assert child.wait(timeout=50) == -signal.SIGKILL
-    with pytest.raises(OSError, match=os.strerror(errno.ENOSYS)):
-        run_with(SLEEP, lifeline=True, timeout=0.1)
+    reader, writer = os.pipe()
+    with (
+        open(reader) as stdin,  # noqa: PTH123 -- a descriptor
+        open(writer, "w"),  # noqa: PTH123 -- a descriptor
+        pytest.raises(OSError, match=os.strerror(errno.ENOSYS)),
+    ):
+        run_with(args, lifeline=True, timeout=1, stdin=stdin, stdout=subprocess.DEVNULL)
