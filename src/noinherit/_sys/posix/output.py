@@ -58,8 +58,7 @@ class Exchange:
         """See `api.Exchange`."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         drained = math.inf
-        with contextlib.ExitStack() as stack:
-            selector = stack.enter_context(_Selector())
+        with _Selector() as selector, contextlib.ExitStack() as stack:
             event = system.exit_event(self._process.pid)
             # Asked after that: if the child is there now, the event was made for the child.
             ended = self._process.poll() is not None

@@ -204,10 +204,8 @@ def spawn(start: Start) -> tuple[int, Any]:
     sources = dict(start.streams)
     if sources or start.held or listed:
         sources = {**streams(startup, sources), **{each.number: each.copy for each in handed}}
-    with contextlib.ExitStack() as stack:
-        letterbox = None
-        if sockets:
-            letterbox = stack.enter_context(Letterbox(sockets))
+    with Letterbox(sockets) if sockets else contextlib.nullcontext() as letterbox:
+        if letterbox is not None:
             sources[LETTERBOX] = letterbox.reader
         return start_child(Child(start, startup, handed, letterbox), sources, listed)
 
