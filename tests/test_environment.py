@@ -104,3 +104,34 @@ def test_it_is_whole_while_another_thread_changes_it(options: dict[str, Any]) ->
     args = [sys.executable, "-c", CHURN, repr(options), str(rounds(12)), *PRINTS]
     done = subprocess.run(args, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("options", [{}, pytest.param({"umask": 0o22}, marks=needs_fork)])
+def test_a_child_gets_no_manifest_of_the_child_before(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NOINHERIT_FDS", raising=False)
+    for fds in {"a": 2}, {}:
+        done = noinherit.run_with(PRINTS, fds=fds, stdout=-1, text=True, check=True, **options)
+        assert ("NOINHERIT_FDS=" in done.stdout) == bool(fds)
+
+
+@needs_fork
+def test_of_two_variables_with_one_name_a_child_gets_what_os_environ_has() -> None:
+    """A program can be started with such an environment; on CPython, the first one counts."""
+
+    class Twice(dict[str, str]):
+        def items(self) -> Any:
+            return [*super().items(), ("NAME", "first"), ("NAME", "second")]
+
+    script = (
+        "import noinherit, os, sys\n"
+        "print('NAME=' + os.environ['NAME'], flush=True)\n"
+        "for options in {}, {'umask': 0o22}, {'fds': {'a': 2}, 'umask': 0o22}:\n"
+        "    noinherit.run_with(sys.argv[1:], check=True, **options)\n"
+    )
+    args = [sys.executable, "-c", script, *PRINTS]
+    done = subprocess.run(args, env=Twice(os.environ), stdout=-1, text=True, check=True)
+    found = [line for line in done.stdout.splitlines() if line.startswith("NAME=")]
+    assert len(found) == 4
+    assert len({*found}) == 1
