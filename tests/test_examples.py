@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import http.client
 import importlib.util
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import noinherit
+from capabilities import needs_pidfd_or_job
 from noinherit import run_with, spawn_with
 from support import rounds
 
@@ -175,3 +179,88 @@ class TestFilterThrough:
             capture_output=True,
         )
         assert (done.stdout, done.stderr, done.returncode) == (b"HELLO", b"", 3)
+
+
+# Says that it runs and which child it has; the child ends with nothing but a kill.
+SERVICE = """
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-ISc", "import time; time.sleep(300)"], close_fds=False)
+print(sys.argv[1], os.getpid(), child.pid, flush=True)
+time.sleep(300)
+"""
+
+
+@needs_pidfd_or_job
+class TestSupervisor:
+    @contextlib.contextmanager
+    def supervising(self) -> Iterator[tuple[Any, dict[str, list[int]]]]:
+        """Yield the supervisor of two services, and of each its process and its child's."""
+        service = [sys.executable, "-I", "-S", "-c", SERVICE]
+        with spawn_with(
+            [sys.executable, EXAMPLES / "supervisor.py", *service, "a", "--", *service, "b"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as supervisor:
+            try:
+                yield supervisor, dict(self.line(supervisor) for _ in range(2))
+            finally:
+                supervisor.kill()
+
+    def line(self, supervisor: Any) -> tuple[str, list[int]]:
+        name, *pids = supervisor.stdout.readline().split()
+        return name, [int(pid) for pid in pids]
+
+    def kill(self, pid: int) -> None:
+        os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    def test_a_service_that_is_killed_starts_again_without_its_child(self) -> None:
+        with self.supervising() as (supervisor, running):
+            for _ in range(2):
+                self.kill(running["b"][0])
+                name, pids = self.line(supervisor)
+                assert (name, set(pids) & set(running["b"])) == ("b", set())
+                running[name] = pids
+            _, errors = supervisor.communicate("", timeout=50)  # and nothing holds its output
+        told = [line.partition(" ")[0] + line.rpartition(":")[2] for line in errors.splitlines()]
+        assert supervisor.returncode == 0
+        assert [each for each in told if "in 0." in each] == [
+            next(each for each in told if "in 0.1 seconds" in each),
+            next(each for each in told if "in 0.2 seconds" in each),
+        ]
+        assert told[-2:] == ["[2] stopped", "[1] stopped"]
+
+    def test_a_service_goes_on_when_its_child_is_killed(self) -> None:
+        with self.supervising() as (supervisor, running):
+            self.kill(running["a"][1])
+            _, errors = supervisor.communicate("", timeout=50)
+        assert "failed" not in errors
+
+    def test_nothing_is_left_when_the_supervisor_is_killed(self) -> None:
+        with self.supervising() as (supervisor, _):
+            supervisor.kill()
+            assert supervisor.stdout.read() == ""
+
+    def test_a_service_that_is_done_is_not_started_again(self) -> None:
+        done = run_with(
+            [sys.executable, EXAMPLES / "supervisor.py", sys.executable, "-c", "print('once')"],
+            input="",
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.stdout in ("once\n", ""), done.returncode) == (True, 0)
+        assert "failed" not in done.stderr
+
+    def test_a_program_that_does_not_exist_stops_the_others(self) -> None:
+        program = [sys.executable, "-c", "import time; time.sleep(300)"]
+        done = run_with(
+            [sys.executable, EXAMPLES / "supervisor.py", *program, "--", "no-such-program"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 1
+        assert "FileNotFoundError" in done.stderr
+        assert "[1]" in done.stderr.partition("stopped")[0]
