@@ -4,8 +4,9 @@ A block of ``python`` is run by a child interpreter in a directory of its own; o
 is ``# NAME`` is a file of that name for the blocks after it on the page, one of which must use it.
 Of ``console``, what follows ``$`` is run by a shell and must say what is shown, but for numbers.
 Three dots stand for anything. An HTML comment right before a block tells what else there is to
-know: ``not run: REASON``, or ``needs: PROGRAM…``, where ``POSIX`` and ``Linux`` count as such. A
-comment may also hold a block, which the page takes and its readers do not.
+know: ``not run: REASON``, or ``needs: PROGRAM…``, where ``POSIX``, ``Linux`` and
+``pidfds-or-jobs`` count as such. A comment may also hold a block, which the page takes and its
+readers do not.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 RUN = {"python", "console"}
-SYSTEMS = {"POSIX": os.name == "posix", "Linux": sys.platform == "linux"}
+SYSTEMS = {
+    "POSIX": os.name == "posix",
+    "Linux": sys.platform == "linux",
+    "pidfds-or-jobs": sys.platform == "win32" or hasattr(os, "pidfd_open"),
+}
 # There is nothing in them that could run; sh is for commands that change what they are run on.
 SHOWN = {"text", "toml", "ini", "yaml", "c"}
 # What would let a block see more than its own directory, and what tests/test_docs.py is run with.
