@@ -179,6 +179,25 @@ def test_supervisor(program: str, tmp_path: Path) -> None:
             server.wait(timeout=30)
 
 
+@pytest.mark.program("circusd", "nothing: it gives a listener at 0")
+def test_circus(program: str, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    (tmp_path / "at_zero.py").write_text(AT_ZERO)
+    (tmp_path / "circus.ini").write_text(
+        f"[circus]\nendpoint = ipc://{tmp_path}/endpoint\npubsub_endpoint = ipc://{tmp_path}/pubsub\n"
+        f"[watcher:web]\ncmd = {sys.executable} at_zero.py\nstdin_socket = web\n"
+        "copy_env = True\nrespawn = False\nstop_children = True\n"
+        f"[socket:web]\npath = {path}\n"
+    )
+    args = [program, "circus.ini"]
+    with spawn_with(args, cwd=tmp_path, stdout=-3, stderr=-3) as server:
+        try:
+            assert asked(path) == HELLO
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+
+
 @pytest.mark.program("systemd-socket-activate", "nothing: `inherited()` finds its listener by name")
 def test_systemd_socket_activate(program: str, tmp_path: Path) -> None:
     path = tmp_path / "socket"
