@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from capabilities import needs_fork, needs_posix_spawn_that_closes
+from capabilities import needs_fork, needs_pidfd_or_job, needs_posix_spawn_that_closes
 from support import HELPERS
 
 pytestmark = needs_fork
@@ -338,3 +338,23 @@ with noinherit.spawn_with([sys.executable, "-c", "input()"], stdin=-1, lifeline=
     process.communicate(b"\\n")
 """
         assert python(script) == ["MineError", "MineError"]
+
+    @needs_pidfd_or_job
+    def test_the_timeout_expired_of_a_handler_is_not_kill_descendants_s(self) -> None:
+        script = """
+import subprocess
+class MineError(subprocess.TimeoutExpired): pass
+def strike(*_): raise MineError("mine", 1)
+signal.signal(signal.SIGALRM, strike)
+stays = "import signal; signal.signal(15, signal.SIG_IGN); print(flush=True); input()"
+pipes = {"stdin": -1, "stdout": -1}
+with noinherit.spawn_with([sys.executable, "-c", stays], **pipes, lifeline=True) as process:
+    process.stdout.readline()
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        process.kill_descendants(grace=5)
+    except Exception as error:
+        print(type(error).__name__)
+    process.communicate(b"\\n")
+"""
+        assert python(script) == ["MineError"]

@@ -530,8 +530,11 @@ class Process(_Popen["AnyStr"]):
         Availability: Linux with pidfds (5.4), Windows.
         """
         for seconds in self._descendants().kill(grace):
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            try:
                 return self.wait_released(seconds)
+            except subprocess.TimeoutExpired as error:
+                if error.cmd is not self.args:
+                    raise  # a signal handler raised it
         raise AssertionError("kill() does not end")
 
     def _descendants(self) -> Descendants:
