@@ -262,6 +262,18 @@ time.sleep(100)
 """
 
 
+# Ends with 3 once the process that it leaves runs; that ends with its standard input.
+LEAVES = """
+import subprocess, sys
+code = "import sys; print(file=sys.stderr, flush=True); sys.stdin.read(); print(end='left')"
+left = subprocess.Popen(
+    [sys.executable, "-ISc", code], close_fds=False, stderr=subprocess.PIPE
+)
+left.stderr.read(1)
+sys.exit(3)
+"""
+
+
 @needs_pidfd_or_job
 class TestKillDescendants:
     def test_a_tree_with_double_forks_and_new_sessions(self) -> None:
@@ -364,6 +376,20 @@ class TestKillDescendants:
             with pytest.raises(asyncio.TimeoutError):
                 run(main(writer))
             assert pipe.read().strip(b"x") == b""
+
+    @pytest.mark.parametrize("option", [[], ["--kill-descendants"]])
+    def test_of_the_command_run(self, option: list[str]) -> None:
+        with spawn_with(
+            [sys.executable, "-m", "noinherit", "run", *option, "--", *PYTHON, LEAVES],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as command:
+            assert command.stdin is not None
+            assert command.stdout is not None
+            assert command.wait(timeout=50) == 3
+            if not option:
+                command.stdin.close()
+            assert command.stdout.read() == (b"" if option else b"left")
 
     def test_a_timeout_of_run_with(self) -> None:
         reader, writer = os.pipe()

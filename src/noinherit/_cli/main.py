@@ -154,6 +154,11 @@ def _add_run(commands: Commands) -> None:
         help="end the command when this program ends, by whatever death",
     )
     runner.add_argument(
+        "--kill-descendants",
+        action="store_true",
+        help="when the command has ended, end what it has started and left (Linux, Windows)",
+    )
+    runner.add_argument(
         "command_line", nargs=argparse.REMAINDER, metavar="COMMAND", help="and its arguments"
     )
     runner.set_defaults(refuse=runner.error)

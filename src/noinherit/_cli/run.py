@@ -87,13 +87,20 @@ def main(options: Any) -> int:
                     env={**os.environ, **dict(options.env)} if options.env else None,
                     cwd=options.chdir,
                     die_with_parent=options.die_with_parent,
+                    lifeline=options.kill_descendants,
                 )
             except OSError as error:
                 return _not_started(options.chdir, args[0], error)
             pass_signals_to(process.send_signal)
             opened.close()  # they are the command's now, and gone when it lets go of them
             _sys.signals.wait_as_init(process.pid)
-            return _status(process.wait())
+            status = _status(process.wait())
+            if options.kill_descendants:
+                try:
+                    process.kill_descendants()
+                except OSError as error:
+                    tell(f"noinherit run: descendants are left: {error.strerror}")
+            return status
 
 
 def _not_started(directory: str | None, program: str, error: OSError) -> int:
