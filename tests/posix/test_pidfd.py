@@ -17,7 +17,7 @@ import subprocess
 import time
 from typing import Any
 
-from capabilities import needs_pidfd
+from capabilities import needs_pid_namespace, needs_pidfd
 from noinherit import Process, _lifetime, exceptions, run_with, spawn_with
 from noinherit._sys.posix import leash as leashes
 
@@ -201,3 +201,54 @@ def test_without_pidfds_kill_descendants_ends_the_child(monkeypatch: pytest.Monk
         pytest.raises(OSError, match=os.strerror(errno.ENOSYS)),
     ):
         run_with(args, lifeline=True, timeout=1, stdin=stdin, stdout=subprocess.DEVNULL)
+
+
+# In a pid namespace of its own: another child of this process gets the number of one that has ended
+# and that other code has reaped. Then does `method` to the latter.
+RECYCLED = """
+import os, signal, subprocess, sys, warnings
+import noinherit
+warnings.simplefilter("ignore", noinherit.exceptions.StatusUnknownWarning)
+engine, method = sys.argv[1:]
+if engine == "Popen":
+    child = subprocess.Popen(["sleep", "600"])
+else:
+    child = noinherit.spawn_with(["sleep", "600"], lifeline=True)
+os.kill(child.pid, 9)
+os.waitpid(child.pid, 0)
+for _ in range(99):
+    with open("/proc/sys/kernel/ns_last_pid", "w") as last:
+        last.write(str(child.pid - 1))
+    other = subprocess.Popen(["sleep", "600"])
+    if other.pid == child.pid:
+        break
+    other.kill()
+    other.wait()
+else:
+    sys.exit("the number cannot be chosen")
+getattr(child, method)()
+# Of several pending signals, the lowest number is delivered first.
+other.send_signal(signal.SIGVTALRM)
+print("lives" if other.wait() == -signal.SIGVTALRM else "was hit")
+"""
+
+
+def recycle(engine: str, method: str) -> bytes:
+    namespace = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", RECYCLED]
+    done = run_with([*namespace, engine, method], capture_output=True)
+    if b"the number cannot be chosen" in done.stderr or b"ns_last_pid" in done.stderr:
+        pytest.skip("needs to choose the next process id, by ns_last_pid")
+    output: bytes = done.stdout
+    return output
+
+
+@needs_pidfd
+@needs_pid_namespace
+@pytest.mark.parametrize("method", ["kill", "terminate", "kill_descendants"])
+def test_a_process_with_the_number_of_a_child_that_has_ended_is_not_hit(method: str) -> None:
+    assert recycle("noinherit", method) == b"lives\n"
+
+
+@needs_pid_namespace
+def test_a_process_with_the_number_of_a_child_of_popen_is_hit() -> None:
+    assert recycle("Popen", "kill") == b"was hit\n"
