@@ -61,9 +61,15 @@ KNOWN = {
 
 # Tests whose outcome can differ with the moment at which they look, each with the reason.
 RACES = {
-    f"tests.test_unicode.{name}.test_proc_name": "reads the child's command line at once"
-    " (docs/gotchas.md, A child that has just started)"
-    for name in ("TestFSAPIs", "TestFSAPIsWithInvalidPath")
+    **{
+        f"tests.test_unicode.{name}.test_proc_name": "reads the child's command line at once"
+        " (docs/gotchas/posix.md, A child that has just started)"
+        for name in ("TestFSAPIs", "TestFSAPIsWithInvalidPath")
+    },
+    **{
+        f"tests.test_socket.ExpectTestCase.{name}": "takes what was sent twice for one message"
+        for name in ("test_interrupt", "test_multiple_interrupts")
+    },
 }
 
 
