@@ -124,6 +124,13 @@ def test_of_two_variables_with_one_name_a_child_gets_what_os_environ_has() -> No
         def items(self) -> Any:
             return [*super().items(), ("NAME", "first"), ("NAME", "second")]
 
+        # Since Python 3.13, subprocess may start a child by posix_spawn, which asks for these.
+        def keys(self) -> Any:
+            return [name for name, _ in self.items()]
+
+        def values(self) -> Any:
+            return [value for _, value in self.items()]
+
     script = (
         "import noinherit, os, sys\n"
         "print('NAME=' + os.environ['NAME'], flush=True)\n"
