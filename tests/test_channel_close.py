@@ -131,20 +131,26 @@ class TestClose:
         class InterruptedByTestError(Exception):
             pass
 
+        struck = threading.Event()
+
         def interrupt(*_: object) -> None:
-            raise InterruptedByTestError
+            if not struck.is_set():
+                struck.set()
+                raise InterruptedByTestError
 
         def strike() -> None:
-            threading.Event().wait(0.1)
-            if sys.platform == "win32":
-                signal.raise_signal(signal.SIGINT)
-            else:
-                signal.pthread_kill(main, signal.SIGINT)
+            # More than once: just before the call blocks, a signal does not interrupt it.
+            while not struck.wait(0.1):
+                if sys.platform == "win32":
+                    signal.raise_signal(signal.SIGINT)
+                else:
+                    signal.pthread_kill(main, signal.SIGINT)
 
         main = threading.main_thread().ident or 0
         before = signal.signal(signal.SIGINT, interrupt)
         try:
             for call in (lambda: ours.recv(9), lambda: ours.sendall(bytes(FULL))):
+                struck.clear()
                 with meanwhile(strike), pytest.raises(InterruptedByTestError):
                     call()
         finally:

@@ -326,12 +326,15 @@ class TestHandlersThatRaise:
     def test_the_timeout_error_of_a_handler_is_not_wait_released_s(self) -> None:
         script = """
 class MineError(TimeoutError): pass
-def strike(*_): raise MineError
+def strike(*_):
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    raise MineError
 signal.signal(signal.SIGALRM, strike)
 with noinherit.spawn_with([sys.executable, "-c", "input()"], stdin=-1, lifeline=True) as process:
     for timeout in None, 30:
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
         try:
+            # Again and again: just before the call blocks, a signal does not interrupt it.
+            signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
             process.wait_released(timeout)
         except Exception as error:
             print(type(error).__name__)
@@ -344,14 +347,16 @@ with noinherit.spawn_with([sys.executable, "-c", "input()"], stdin=-1, lifeline=
         script = """
 import subprocess
 class MineError(subprocess.TimeoutExpired): pass
-def strike(*_): raise MineError("mine", 1)
+def strike(*_):
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    raise MineError("mine", 1)
 signal.signal(signal.SIGALRM, strike)
 stays = "import signal; signal.signal(15, signal.SIG_IGN); print(flush=True); input()"
 pipes = {"stdin": -1, "stdout": -1}
 with noinherit.spawn_with([sys.executable, "-c", stays], **pipes, lifeline=True) as process:
     process.stdout.readline()
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
     try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2)
         process.kill_descendants(grace=5)
     except Exception as error:
         print(type(error).__name__)
