@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import socket
-import sys
 import threading
 from typing import Any
 
@@ -15,7 +13,7 @@ import pytest
 import probe
 from capabilities import needs_fork, needs_refcounts
 from noinherit import Channel, exceptions, socketpair, spawn_with
-from support import meanwhile
+from support import interrupted, meanwhile
 from test_channel import FULL, PYTHON
 
 FORK: Any = getattr(os, "fork", None)
@@ -128,32 +126,8 @@ class TestClose:
     def test_an_interrupted_recv_loses_nothing(self, pair: tuple[Channel, Channel]) -> None:
         ours, theirs = pair
 
-        class InterruptedByTestError(Exception):
-            pass
-
-        struck = threading.Event()
-
-        def interrupt(*_: object) -> None:
-            if not struck.is_set():
-                struck.set()
-                raise InterruptedByTestError
-
-        def strike() -> None:
-            # More than once: just before the call blocks, a signal does not interrupt it.
-            while not struck.wait(0.1):
-                if sys.platform == "win32":
-                    signal.raise_signal(signal.SIGINT)
-                else:
-                    signal.pthread_kill(main, signal.SIGINT)
-
-        main = threading.main_thread().ident or 0
-        before = signal.signal(signal.SIGINT, interrupt)
-        try:
-            for call in (lambda: ours.recv(9), lambda: ours.sendall(bytes(FULL))):
-                struck.clear()
-                with meanwhile(strike), pytest.raises(InterruptedByTestError):
-                    call()
-        finally:
-            signal.signal(signal.SIGINT, before)
+        for call in (lambda: ours.recv(9), lambda: ours.sendall(bytes(FULL))):
+            with interrupted():
+                call()
         theirs.sendall(b"still here")
         assert ours.recv(99) == b"still here"

@@ -8,6 +8,7 @@ import json
 import operator
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -193,6 +194,40 @@ def meanwhile(*functions: Callable[[], Any]) -> Iterator[list[Any]]:
     finally:
         thread.join(50)
     assert not thread.is_alive()
+
+
+class InterruptedByTestError(Exception):
+    """What the signal handler of `interrupted` raises."""
+
+
+@contextlib.contextmanager
+def interrupted() -> Iterator[None]:
+    """Have a signal handler interrupt what the main thread waits for in the block."""
+    struck = threading.Event()
+    main = threading.main_thread().ident or 0
+
+    def interrupt(*_: object) -> None:
+        if not struck.is_set():
+            struck.set()
+            raise InterruptedByTestError
+
+    def strike() -> None:
+        # More than once: just before a call waits, a signal does not interrupt it.
+        while not struck.wait(0.1):
+            if sys.platform == "win32":
+                signal.raise_signal(signal.SIGINT)
+            else:
+                signal.pthread_kill(main, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with meanwhile(strike):
+            yield
+    except InterruptedByTestError:
+        return
+    finally:
+        signal.signal(signal.SIGINT, before)
+    raise AssertionError("it was not interrupted")
 
 
 def read_all(channel: noinherit.Channel) -> bytes:

@@ -28,7 +28,7 @@ from capabilities import needs_exit_event, needs_pidfd
 from noinherit import _sys, exceptions, run_with, spawn_with
 from noinherit._sys.posix import actions, descriptors
 from probe import held, identity
-from support import HELPERS, PROBE, children, witness
+from support import HELPERS, PROBE, children, interrupted, witness
 
 Make = Callable[[], int]
 posix: Any = _sys.backend
@@ -319,22 +319,11 @@ class TestWaiting:
             assert child.wait(timeout) == 0
 
     def test_wait_is_interruptible(self) -> None:
-        class InterruptedByTestError(Exception):
-            pass
-
-        def interrupt(*_: object) -> None:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            raise InterruptedByTestError
-
-        before = signal.signal(signal.SIGALRM, interrupt)
         with spawn_with(["sleep", "600"]) as child:
             try:
-                # Again and again: just before the call blocks, a signal does not interrupt it.
-                signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
-                with pytest.raises(InterruptedByTestError):
+                with interrupted():
                     child.wait(timeout=600)
             finally:
-                signal.signal(signal.SIGALRM, before)
                 child.kill()
 
 
