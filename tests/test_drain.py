@@ -163,6 +163,38 @@ class TestCommunicate:
             assert communicate(process, drain=drain) == (None, None)
             assert process.returncode == 0
 
+    def test_the_drain_counts_from_the_end_of_the_child_not_from_the_call(self) -> None:
+        with daemon() as child, spawn_with(**child) as process, taking_at_least(1, less_than=30):
+            for _ in range(100):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    assert communicate(process, timeout=0.3, drain=1) == (b"x", None)
+                    return
+        pytest.fail("it began anew with each call")
+
+    def test_a_call_after_the_last_one_returns_the_same(self) -> None:
+        with daemon() as child, spawn_with(**child) as process:
+            for _ in range(2):
+                assert communicate(process, drain=0) == (b"x", None)
+
+    def test_streams_that_the_caller_has_closed(self) -> None:
+        script = "import sys; print(repr(sys.stdin.read()), end='', file=sys.stderr)"
+        with spawn_with([*PYTHON, script], stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.close()
+            process.stdout.close()
+            assert communicate(process, drain=0) == (b"", b"''")
+
+    def test_text_for_a_pipe_of_bytes_is_refused(self) -> None:
+        with spawn_with([*PYTHON, "input()"], stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
+            with pytest.raises(TypeError, match="bytes-like"):
+                communicate(process, "text", drain=0)
+            process.kill()
+
+    def test_input_without_a_pipe_is_ignored_as_popen_does(self) -> None:
+        with spawn_with(CHEAP, stdout=PIPE, stderr=PIPE, text=True) as process:
+            assert communicate(process, "text", drain=0) == ("", "")
+
     def test_nothing_is_left_open(self) -> None:
         before, threads = held(), threading.active_count()
         with daemon() as child:
@@ -217,5 +249,20 @@ class TestAsyncio:
                     with pytest.raises(asyncio.TimeoutError):
                         await asyncio.wait_for(process.communicate(), 2)
                     assert await process.communicate(drain=0) == (b"x", None)
+
+        run(main())
+
+    def test_the_drain_counts_from_the_end_of_the_child_not_from_the_call(
+        self, run: Run[None]
+    ) -> None:
+        async def main() -> None:
+            with daemon() as child:
+                async with await aio.spawn_with(**child) as process:
+                    for _ in range(100):
+                        with contextlib.suppress(asyncio.TimeoutError):
+                            output = await asyncio.wait_for(process.communicate(drain=1), 0.3)
+                            assert output == (b"x", None)
+                            return
+                    pytest.fail("it began anew with each call")
 
         run(main())

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 def start(process: subprocess.Popen[Any], data: Any) -> Exchange:
     """Return an exchange that sends `data`, which is None, bytes, or the text of a text mode."""
     stdin: Any = process.stdin
-    if isinstance(data, str) and stdin is not None:
+    if stdin is None or not data:
+        data = b""
+    elif process.text_mode:  # type: ignore[attr-defined]  # not in typeshed
         data = data.replace("\n", os.linesep).encode(stdin.encoding, stdin.errors)
-    return _sys.output.Exchange(process, data or b"")
+    return _sys.output.Exchange(process, memoryview(data).cast("B"))
 
 
 def run(

@@ -64,6 +64,7 @@ class Process:
         self._transports: dict[str, asyncio.BaseTransport] = {}
         self._released: asyncio.Task[None] | None = None
         self._output: dict[str, bytearray] = {}
+        self._end = 0.0  # when the loop learned of it, by its clock
         self.args = popen.args
         self.pid = popen.pid
         self.stdin: asyncio.StreamWriter | None = None
@@ -225,6 +226,7 @@ class Process:
         self._stop_watching()
         # It has ended: there is nothing to wait for.
         status = self._popen.wait()
+        self._end = self._ended.get_loop().time()
         if not self._ended.done():
             self._ended.set_result(status)
 
@@ -249,7 +251,8 @@ class Process:
         tasks = [asyncio.ensure_future(each) for each in exchange]
         try:
             await self.wait()
-            await asyncio.wait(tasks, timeout=seconds)
+            left = self._end + seconds - asyncio.get_running_loop().time()
+            await asyncio.wait(tasks, timeout=max(left, 0))
             # What the child has written is in the pipes. A descendant may go on writing.
             read = -1
             for _ in range(_ROUNDS):

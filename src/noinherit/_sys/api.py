@@ -356,22 +356,21 @@ if TYPE_CHECKING:
 
         # What has been read, under "stdout" and "stderr".
         output: dict[str, bytearray]
-
-        @property
-        def cut(self) -> Collection[str]:
-            """Return the names of the streams that have not reached their end."""
+        # The names of the streams that were given up before their end.
+        cut: set[str]
 
         def run(self, timeout: float | None, drain: float) -> bool:
             """Return True if all streams have ended, or `drain` seconds after the child's end.
 
-            False after `timeout` seconds; another call goes on.
+            False after `timeout` seconds; another call goes on. The caller may close a stream
+            before any call, and closes all of them after the last.
             """
 
     class Output(Protocol):
         """How a platform reads from a child and writes to it; a module of each platform package."""
 
-        def Exchange(self, process: subprocess.Popen[Any], data: bytes | memoryview) -> Exchange:  # noqa: N802 -- a class there
-            """Return an exchange, which sends `data`, with a process that has pipes."""
+        def Exchange(self, process: subprocess.Popen[Any], data: memoryview) -> Exchange:  # noqa: N802 -- a class there
+            """Return an exchange, which sends the bytes of `data`, with a process."""
 
     class Audit(Protocol):
         """How a platform looks at processes; a module of each platform package."""

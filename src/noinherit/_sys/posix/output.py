@@ -18,7 +18,6 @@ from . import system
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Collection
     from typing import Any
 
 _CHUNK = 1 << 15
@@ -37,18 +36,20 @@ _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 class Exchange:
     """What is written to a child and read from it; see `api.Exchange`."""
 
-    def __init__(self, process: subprocess.Popen[Any], data: bytes | memoryview) -> None:
+    def __init__(self, process: subprocess.Popen[Any], data: memoryview) -> None:
         self.output: dict[str, bytearray] = {}
+        self.cut: set[str] = set()
         self._process = process
+        self._ended = math.inf  # when its end was noticed
         self._reading: dict[Any, str] = {}
         for name in ("stdout", "stderr"):
             stream = getattr(process, name)
             if stream is not None:
                 self._reading[stream] = name
                 self.output[name] = bytearray()
-        self._input = memoryview(data).cast("B")
+        self._input = data
         self._writing: Any = process.stdin
-        if self._writing is not None:
+        if self._writing is not None and not self._writing.closed:
             with contextlib.suppress(BrokenPipeError):
                 self._writing.flush()
             if not self._input:
@@ -57,7 +58,8 @@ class Exchange:
     def run(self, timeout: float | None, drain: float) -> bool:
         """See `api.Exchange`."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        drained = math.inf
+        drained = self._ended + drain
+        self._give_up_closed_streams()
         with _Selector() as selector, contextlib.ExitStack() as stack:
             event = system.exit_event(self._process.pid)
             # Asked after that: if the child is there now, the event was made for the child.
@@ -70,8 +72,9 @@ class Exchange:
             if self._writing is not None:
                 selector.register(self._writing, selectors.EVENT_WRITE)
             while self._reading or self._writing is not None:
-                if ended and drained == math.inf:
-                    drained = time.monotonic() + drain
+                if ended and self._ended == math.inf:
+                    self._ended = time.monotonic()
+                    drained = self._ended + drain
                 left = min(deadline, drained) - time.monotonic()
                 if left <= 0:
                     break
@@ -88,10 +91,11 @@ class Exchange:
         self._take_what_is_there()
         return True
 
-    @property
-    def cut(self) -> Collection[str]:
-        """See `api.Exchange`."""
-        return self._reading.values()
+    def _give_up_closed_streams(self) -> None:
+        for stream in [each for each in self._reading if each.closed]:
+            self.cut.add(self._reading.pop(stream))
+        if self._writing is not None and self._writing.closed:
+            self._writing = None
 
     def _step(self, stream: Any) -> bool:
         """Write to `stream` or read from it once; return whether that was the last time."""
@@ -122,3 +126,4 @@ class Exchange:
             size = fcntl.fcntl(number, _F_GETPIPE_SZ) if _F_GETPIPE_SZ else _LARGEST_PIPE
             with contextlib.suppress(BlockingIOError):
                 self.output[name] += os.read(number, size)
+            self.cut.add(name)

@@ -67,18 +67,21 @@ class _Worker:
 class Exchange:
     """What is written to a child and read from it; see `api.Exchange`."""
 
-    def __init__(self, process: subprocess.Popen[Any], data: bytes | memoryview) -> None:
+    def __init__(self, process: subprocess.Popen[Any], data: memoryview) -> None:
         self.output: dict[str, bytearray] = {}
         self.cut: set[str] = set()
         self._process = process
+        self._ended = math.inf  # when its end was noticed
         self._workers: list[_Worker] = []
-        if process.stdin is not None:
+        if process.stdin is not None and not process.stdin.closed:
             self._workers.append(_Worker(functools.partial(self._write, data)))
         for name in ("stdout", "stderr"):
-            if getattr(process, name) is not None:
+            stream = getattr(process, name)
+            if stream is not None:
                 self.output[name] = bytearray()
                 self.cut.add(name)
-                self._workers.append(_Worker(functools.partial(self._read, name)))
+                if not stream.closed:
+                    self._workers.append(_Worker(functools.partial(self._read, name)))
 
     def run(self, timeout: float | None, drain: float) -> bool:
         """See `api.Exchange`."""
@@ -87,7 +90,8 @@ class Exchange:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             return False
-        drained = time.monotonic() + drain
+        self._ended = min(self._ended, time.monotonic())
+        drained = self._ended + drain
         for worker in self._workers:
             left = min(deadline, drained) - time.monotonic()
             worker.thread.join(min(max(left, 0), threading.TIMEOUT_MAX))
@@ -99,10 +103,9 @@ class Exchange:
             self._take_what_is_there(name)
         return True
 
-    def _write(self, data: bytes | memoryview, worker: _Worker) -> None:
+    def _write(self, rest: memoryview, worker: _Worker) -> None:
         stdin: Any = self._process.stdin
         stdin.flush()
-        rest = memoryview(data).cast("B")
         while rest and not worker.stopped:
             rest = rest[os.write(stdin.fileno(), rest[:_CHUNK]) :]
         stdin.close()
@@ -118,7 +121,10 @@ class Exchange:
 
     def _take_what_is_there(self, name: str) -> None:
         """Read what was written until now, and so all that the child itself has written."""
-        number = getattr(self._process, name).fileno()
+        stream = getattr(self._process, name)
+        if stream.closed:
+            return
+        number = stream.fileno()
         try:
             size = _winapi.PeekNamedPipe(msvcrt.get_osfhandle(number))[-2]
             while size > 0 and (some := os.read(number, size)):
