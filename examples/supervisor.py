@@ -70,7 +70,8 @@ class Service:
         while True:
             started = time.monotonic()
             status = self._process.wait()
-            self._process.kill_descendants()  # they could hold the port that it needs
+            if not self._stopping.is_set():  # stop() gives them time
+                self._process.kill_descendants()  # they could hold the port that it needs
             if self._stopping.is_set():
                 return
             if not status:

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import noinherit
-from capabilities import needs_pidfd_or_job
+from capabilities import needs_pidfd_or_job, needs_signals_or_console
 from noinherit import run_with, spawn_with
 from support import rounds
 
@@ -237,21 +237,48 @@ class TestSupervisor:
             _, errors = supervisor.communicate("", timeout=50)
         assert "failed" not in errors
 
+    @needs_signals_or_console
+    def test_what_a_service_has_started_has_its_time_to_end(self) -> None:
+        child = (
+            "import signal, sys, time\n"
+            "def end(*_): time.sleep(0.5); print('ended well', flush=True); sys.exit()\n"
+            "signal.signal(getattr(signal, 'SIGBREAK', signal.SIGTERM), end)\n"
+            "print('ready', flush=True)\n"
+            "while True: time.sleep(0.1)\n"  # SIGBREAK does not interrupt it
+        )
+        service = (
+            "import subprocess, sys, time\n"
+            "subprocess.Popen([sys.executable, '-ISc', sys.argv[1]], close_fds=False)\n"
+            "time.sleep(300)\n"
+        )
+        with spawn_with(
+            [sys.executable, EXAMPLES / "supervisor.py", sys.executable, "-c", service, child],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as supervisor:
+            assert supervisor.stdout is not None
+            assert supervisor.stdout.readline() == "ready\n"
+            assert supervisor.communicate(timeout=50)[0] == "ended well\n"
+
     def test_nothing_is_left_when_the_supervisor_is_killed(self) -> None:
         with self.supervising() as (supervisor, _):
             supervisor.kill()
             assert supervisor.stdout.read() == ""
 
     def test_a_service_that_is_done_is_not_started_again(self) -> None:
-        done = run_with(
+        with spawn_with(
             [sys.executable, EXAMPLES / "supervisor.py", sys.executable, "-c", "print('once')"],
-            input="",
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
-        )
-        assert (done.stdout in ("once\n", ""), done.returncode) == (True, 0)
-        assert "failed" not in done.stderr
+        ) as supervisor:
+            assert supervisor.stderr is not None
+            told = [supervisor.stderr.readline() for _ in range(2)]
+            output, _ = supervisor.communicate("", timeout=50)
+        assert told[1].endswith(": done\n")
+        assert (output, supervisor.returncode) == ("once\n", 0)
 
     def test_a_program_that_does_not_exist_stops_the_others(self) -> None:
         program = [sys.executable, "-c", "import time; time.sleep(300)"]

@@ -457,8 +457,9 @@ class Process(_Popen["AnyStr"]):
            seconds for the whole call; another call without `input` goes on, and no output is lost
         :param drain:
            Seconds to go on reading after the child has ended. Then the call closes the pipes and
-           returns what it has read, which includes all that the child itself has written. None
-           reads to the end.
+           returns what it has read, which includes all that the child itself has written. It reads
+           the pipes, not their buffers: what an earlier ``stdout.readline()`` has left in the
+           buffer is not returned. None reads to the end.
         :returns: standard output and standard error; None for a stream that is no pipe
         :raises subprocess.TimeoutExpired: after `timeout` seconds
         :raises ValueError: for `input` in a later call, and for `drain` if the first call had none
