@@ -90,6 +90,8 @@ def man_page(parser: Any, version: str) -> str:
     page.date = ""  # the same source makes the same page
     for name, each in commands_of(parser).choices.items():
         if each.epilog:
-            lines = [f"\\&{line}" for line in each.epilog.replace("\\", "\\e").splitlines()]
+            # A plain "-" would become a hyphen, which no shell takes for an option's.
+            text = each.epilog.replace("\\", "\\e").replace("-", "\\-")
+            lines = [f"\\&{line}" for line in text.splitlines()]
             page.add_section(f"notes on {name}", ">", "\n".join([".nf", *lines, ".fi"]))
     return str(page)

@@ -27,7 +27,8 @@ class Descendants:
         self, process: subprocess.Popen[Any], lifeline: Lifeline | None, leash: Leash | None
     ) -> None:
         if lifeline is None:
-            raise UnsupportedOptionError("lifeline", "False", "descendants are found through one")
+            reason = "descendants are found through a lifeline: start the child with lifeline=True"
+            raise UnsupportedOptionError("lifeline", "False", reason)
         self._process = process
         self._inode = lifeline.inode
         self._leash = leash

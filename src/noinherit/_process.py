@@ -500,7 +500,8 @@ class Process(_Popen["AnyStr"]):
         Availability: as `spawn_with`.
         """
         if self._lifeline is None:
-            raise UnsupportedOptionError("lifeline", "False", "wait_released() waits on it")
+            reason = "wait_released() needs a child that was started with lifeline=True"
+            raise UnsupportedOptionError("lifeline", "False", reason)
         from ._lifeline import NotReleasedError  # noqa: PLC0415 -- rarely needed
 
         try:
