@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import noinherit
+from noinherit import _sys
 
 PACKAGE = Path(noinherit.__file__).parent
 TREES = {
@@ -96,18 +97,7 @@ def test_the_same_roles_have_the_same_names_in_both_wings() -> None:
         {file.rpartition("/")[2] for file in TREES if wing(file) == each}
         for each in ("posix", "windows")
     )
-    roles = {
-        "audit",
-        "backend",
-        "ends",
-        "lifetime",
-        "local_sockets",
-        "loops",
-        "output",
-        "signals",
-        "watch",
-    }
-    assert posix & windows == {"__init__", *roles}
+    assert posix & windows == {"__init__", *_sys._ROLES}
 
 
 def test_only_the_platform_layer_asks_for_the_platform() -> None:

@@ -161,7 +161,8 @@ class Process:
     def terminate_descendants(self) -> None:
         """Ask the child and its descendants to end, without waiting for it.
 
-        See `noinherit.Process.terminate_descendants`.
+        See `noinherit.Process.terminate_descendants`. The search runs in the event loop's thread;
+        ``await asyncio.to_thread(child.terminate_descendants)`` runs it in another.
         """
         self._popen.terminate_descendants()
 

@@ -161,41 +161,38 @@ def test_s6(program: str, tmp_path: Path) -> None:
     assert server.returncode == 0
 
 
-@pytest.mark.program("supervisord", "nothing: it gives a listener at 0")
-def test_supervisor(program: str, tmp_path: Path) -> None:
-    path = tmp_path / "socket"
-    (tmp_path / "at_zero.py").write_text(AT_ZERO)
-    (tmp_path / "supervisord.conf").write_text(
-        f"[supervisord]\nnodaemon=true\nlogfile={tmp_path}/log\npidfile={tmp_path}/pid\n"
-        f"childlogdir={tmp_path}\n"
-        f"[fcgi-program:web]\nsocket=unix://{path}\ncommand={sys.executable} at_zero.py\n"
-    )
-    args = [program, "-c", "supervisord.conf"]
-    with spawn_with(args, cwd=tmp_path, stdout=-3, stderr=-3) as server:
+def asked_of_a_supervisor(args: list[str], path: Path) -> bytes:
+    """Return what its program answers at `path`; the supervisor starts and ends in that folder."""
+    (path.parent / "at_zero.py").write_text(AT_ZERO)
+    with spawn_with(args, cwd=path.parent, stdout=-3, stderr=-3) as server:
         try:
-            assert asked(path) == HELLO
+            return asked(path)
         finally:
             server.terminate()
             server.wait(timeout=30)
 
 
+@pytest.mark.program("supervisord", "nothing: it gives a listener at 0")
+def test_supervisor(program: str, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    (tmp_path / "supervisord.conf").write_text(
+        f"[supervisord]\nnodaemon=true\nlogfile={tmp_path}/log\npidfile={tmp_path}/pid\n"
+        f"childlogdir={tmp_path}\n"
+        f"[fcgi-program:web]\nsocket=unix://{path}\ncommand={sys.executable} at_zero.py\n"
+    )
+    assert asked_of_a_supervisor([program, "-c", "supervisord.conf"], path) == HELLO
+
+
 @pytest.mark.program("circusd", "nothing: it gives a listener at 0")
 def test_circus(program: str, tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    (tmp_path / "at_zero.py").write_text(AT_ZERO)
     (tmp_path / "circus.ini").write_text(
         f"[circus]\nendpoint = ipc://{tmp_path}/endpoint\npubsub_endpoint = ipc://{tmp_path}/pubsub\n"
         f"[watcher:web]\ncmd = {sys.executable} at_zero.py\nstdin_socket = web\n"
         "copy_env = True\nrespawn = False\nstop_children = True\n"
         f"[socket:web]\npath = {path}\n"
     )
-    args = [program, "circus.ini"]
-    with spawn_with(args, cwd=tmp_path, stdout=-3, stderr=-3) as server:
-        try:
-            assert asked(path) == HELLO
-        finally:
-            server.terminate()
-            server.wait(timeout=30)
+    assert asked_of_a_supervisor([program, "circus.ini"], path) == HELLO
 
 
 @pytest.mark.program("systemd-socket-activate", "nothing: `inherited()` finds its listener by name")

@@ -50,7 +50,8 @@ SUITES = {
 # Tests whose outcome differs, each with the reason.
 KNOWN = {
     f"src.trio._tests.test_subprocess.test_wait_reapable_fails{name}": "expects 0, which means"
-    " success, for a status that is lost; noinherit says 255 (docs/gotchas.md, SIGCHLD ignored)"
+    " success, for a status that is lost; noinherit says 255"
+    " (docs/gotchas/posix.md, `SIGCHLD` ignored)"
     for name in (
         "[open_process]",
         "[run_process in nursery]",

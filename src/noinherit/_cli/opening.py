@@ -61,10 +61,11 @@ def listen_argument(text: str) -> Listen:
 
 def _name(name: str) -> str:
     # What LISTEN_FDNAMES can carry: systemd.socket(5), FileDescriptorName=.
-    if not (0 < len(name) < 256 and name.isascii() and name.isprintable()):
-        raise argparse.ArgumentTypeError(f"{name!r} is no name: it must be printable ASCII")
-    if ":" in name:
-        raise argparse.ArgumentTypeError(f"{name!r}: there can be no colon in a name")
+    printable = name.isascii() and name.isprintable()
+    if not (0 < len(name) < 256 and printable and ":" not in name):
+        raise argparse.ArgumentTypeError(
+            f"{name!r} is no name: it must be 1 to 255 printable ASCII characters, without a colon"
+        )
     return name
 
 
