@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import pytest
@@ -261,6 +261,8 @@ print(end="x", flush=True)
 time.sleep(100)
 """
 
+LETS_GO = PAIR.replace('print(end="x"', 'import os; os.closerange(3, 99); print(end="x"')
+
 
 # Ends with 3 once the process that it leaves runs; that ends with its standard input.
 LEAVES = """
@@ -309,14 +311,24 @@ class TestKillDescendants:
             child.kill_descendants()
 
     @needs_signals_or_console
-    def test_asking_reaches_the_descendants(self) -> None:
-        with spawn_with([*PYTHON, PAIR], stdout=-1, lifeline=True, creationflags=GROUP) as root:
+    @pytest.mark.parametrize("script", [PAIR, LETS_GO], ids=["holds it", "has let go"])
+    def test_asking_reaches_the_child_and_its_descendants(self, script: str) -> None:
+        with spawn_with([*PYTHON, script], stdout=-1, lifeline=True, creationflags=GROUP) as root:
             assert root.stdout is not None
             assert root.stdout.read(2) == b"xx"
             root.terminate_descendants()
             assert root.wait_released(timeout=50) != 0
             assert root.stdout.read() == b""
             root.terminate_descendants()
+
+    @needs_signals_or_console
+    def test_a_child_is_asked_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Process, "terminate", lambda _: pytest.fail("asked again"))
+        with spawn_with([*PYTHON, PAIR], stdout=-1, lifeline=True, creationflags=GROUP) as root:
+            assert root.stdout is not None
+            assert root.stdout.read(2) == b"xx"
+            root.terminate_descendants()
+            assert root.wait_released(timeout=50) != 0
 
     def test_asking_a_child_that_has_let_go_of_the_lifeline(self) -> None:
         script = "import os, time; os.closerange(3, 99); print(flush=True); time.sleep(100)"
@@ -343,7 +355,7 @@ class TestKillDescendants:
         went_on = threading.Event()
         end_heirs = _sys.lifetime.end_heirs
 
-        def wait_and_end(*args: Any, **options: Any) -> int:
+        def wait_and_end(*args: Any, **options: Any) -> Collection[int]:
             assert went_on.wait(50)
             return end_heirs(*args, **options)
 

@@ -10,7 +10,7 @@ from .exceptions import UnsupportedOptionError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterator
     from typing import Any
 
     from ._lifeline import Lifeline
@@ -34,8 +34,8 @@ class Descendants:
         self._leash = leash
 
     def terminate(self) -> None:
-        """Ask all that hold the lifeline to end; the child alone, if none can be asked."""
-        if not self._end(gently=True):
+        """Ask the child and all that hold the lifeline to end, each once."""
+        if self._process.pid not in self._ask(otherwise=self._process.terminate):
             self._process.terminate()
 
     def kill(self, grace: float | None) -> Iterator[float]:
@@ -44,7 +44,7 @@ class Descendants:
         Raises `PermissionError` if they do not end.
         """
         if grace is not None:
-            self._end(gently=True)
+            self._ask(otherwise=self._process.kill)
             yield grace
         misses = 0
         while misses < _MISSES:
@@ -54,5 +54,14 @@ class Descendants:
             misses = 0 if found else misses + 1
         raise PermissionError(errno.EPERM, "a process holds the lifeline that cannot be ended")
 
-    def _end(self, *, gently: bool) -> int:
+    def _ask(self, *, otherwise: Callable[[], None]) -> Collection[int]:
+        """Ask all that hold the lifeline; where they cannot be found, do `otherwise` and raise."""
+        try:
+            return self._end(gently=True)
+        except OSError as error:
+            if error.errno == errno.ENOSYS:
+                otherwise()
+            raise
+
+    def _end(self, *, gently: bool) -> Collection[int]:
         return _sys.lifetime.end_heirs(self._process.pid, self._inode, self._leash, gently=gently)

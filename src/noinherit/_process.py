@@ -546,12 +546,12 @@ class Process(_Popen["AnyStr"]):
         """Ask the child and everything that still holds its lifeline to end; do not wait for it.
 
         Sends SIGTERM; on Windows ``CTRL_BREAK_EVENT``, if the child was started with
-        ``CREATE_NEW_PROCESS_GROUP``. If it can ask none of them, it does as `terminate`: on Windows
-        that ends the child at once. Otherwise as `kill_descendants`, which can do both:
+        ``CREATE_NEW_PROCESS_GROUP``. If that does not reach the child, it does as `terminate`: on
+        Windows that ends the child at once. Otherwise as `kill_descendants`, which can do both:
         ``kill_descendants(grace=5)`` asks, waits five seconds, and ends what is left.
 
         :raises UnsupportedOptionError: if the child was started without a lifeline
-        :raises OSError: with ``ENOSYS`` where descendants cannot be found
+        :raises OSError: with ``ENOSYS`` where only the child can be asked, which it is
 
         Availability: as `kill_descendants`.
         """

@@ -15,6 +15,7 @@ import select
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from typing import Any
 
 from capabilities import needs_pid_namespace, needs_pidfd
@@ -180,7 +181,18 @@ def test_a_status_is_that_of_popen(script: str, by: str) -> None:
         assert child.wait(*([50] if by == "timeout" else [])) == expected
 
 
-def test_without_pidfds_kill_descendants_ends_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        (lambda child: child.kill_descendants(), -signal.SIGKILL),
+        (lambda child: child.kill_descendants(grace=600), -signal.SIGKILL),
+        (lambda child: child.terminate_descendants(), -signal.SIGTERM),
+    ],
+    ids=["kill", "grace", "terminate"],
+)
+def test_without_pidfds_the_child_alone_is_ended(
+    end: Callable[[Process[bytes]], object], status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def pidfd_open(pid: int, flags: int = 0) -> int:  # as an old kernel, or a sandbox
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
@@ -192,8 +204,8 @@ def test_without_pidfds_kill_descendants_ends_the_child(monkeypatch: pytest.Monk
         assert child.stdout is not None
         child.stdout.readline()
         with pytest.raises(OSError, match=os.strerror(errno.ENOSYS)):
-            child.kill_descendants()
-        assert child.wait(timeout=50) == -signal.SIGKILL
+            end(child)
+        assert child.wait(timeout=50) == status
     reader, writer = os.pipe()
     with (
         open(reader) as stdin,  # noqa: PTH123 -- a descriptor

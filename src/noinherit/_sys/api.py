@@ -342,10 +342,13 @@ if TYPE_CHECKING:
             None on Windows.
             """
 
-        def end_heirs(self, pid: int, inode: int, leash: Leash | None, *, gently: bool) -> int:
-            """Tell the child `pid` and all it has left to end, or end them; return how many.
+        def end_heirs(
+            self, pid: int, inode: int, leash: Leash | None, *, gently: bool
+        ) -> Collection[int]:
+            """Tell the child `pid` and all it has left to end, or end them; return whom it reached.
 
-            `inode` is that of the child's end of the lifeline, on POSIX.
+            These are process ids; `pid` on Windows, if it reached any. On POSIX, the child is
+            reached only if it holds its end of the lifeline, which has the number `inode`.
             """
 
         def leash(self, *, die_with_parent: bool, lifeline: bool) -> Leash | None:
@@ -422,7 +425,7 @@ if TYPE_CHECKING:
             The child is not reaped.
             """
 
-        def signal_heirs(self, inode: int, signum: int) -> int:
+        def signal_heirs(self, inode: int, signum: int) -> list[int]:
             """Send `signum` to all that hold the socket `inode`; return how many got it."""
 
         @property

@@ -99,7 +99,7 @@ class identify(Identity):  # noqa: N801 -- a function elsewhere
         return wait_for_exit(self.pid, timeout)
 
 
-def signal_heirs(inode: int, signum: int) -> int:
+def signal_heirs(inode: int, signum: int) -> list[int]:
     """Raise `OSError`: only Linux's /proc shows who holds a socket."""
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 

@@ -16,13 +16,13 @@ import sys
 assert sys.platform == "linux"
 
 
-def signal_heirs(inode: int, signum: int) -> int:
-    """Send `signum` to all processes that hold the socket `inode`; return how many got it."""
+def signal_heirs(inode: int, signum: int) -> list[int]:
+    """Send `signum` to all processes that hold the socket `inode`; return their ids."""
     if not hasattr(os, "pidfd_open"):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     link = f"socket:[{inode}]"
     own = str(os.getpid())
-    found = 0
+    found = []
     for pid in os.listdir("/proc"):
         if pid.isdecimal() and pid != own and _holds(pid, link):
             # It has ended by now, or has another user: the end of file will tell.
@@ -31,7 +31,7 @@ def signal_heirs(inode: int, signum: int) -> int:
                 try:
                     if _holds(pid, link):
                         signal.pidfd_send_signal(pidfd, signum)
-                        found += 1
+                        found.append(int(pid))
                 finally:
                     os.close(pidfd)
     return found

@@ -26,6 +26,6 @@ def leash(*, die_with_parent: bool, lifeline: bool) -> Leash | None:
     return system.Leash() if die_with_parent else None
 
 
-def end_heirs(pid: int, inode: int, leash: Leash | None, *, gently: bool) -> int:
-    """Send SIGTERM, or SIGKILL, to all that hold the lifeline `inode`; return how many got it."""
+def end_heirs(pid: int, inode: int, leash: Leash | None, *, gently: bool) -> list[int]:
+    """Send SIGTERM, or SIGKILL, to all that hold the lifeline `inode`; return their ids."""
     return system.signal_heirs(inode, signal.SIGTERM if gently else signal.SIGKILL)

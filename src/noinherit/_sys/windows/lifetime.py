@@ -94,21 +94,21 @@ def leash(*, die_with_parent: bool, lifeline: bool) -> Job | None:
     return Job(kill_on_close=die_with_parent) if die_with_parent or lifeline else None
 
 
-def end_heirs(pid: int, inode: int, leash: Leash | None, *, gently: bool) -> int:
+def end_heirs(pid: int, inode: int, leash: Leash | None, *, gently: bool) -> list[int]:
     """Send CTRL_BREAK_EVENT to the child's group, or end all in its job.
 
-    Returns 0 if there is nothing to do either to.
+    Returns nothing if there is nothing to do either to.
     Without a group of its own, CTRL_BREAK_EVENT would reach this process, too: so nothing is sent.
     """
     assert isinstance(leash, Job)
     if leash.is_over():
-        return 0
+        return []
     if not gently:
         k32.TerminateJobObject(leash.job, 1)
-        return 1
+        return [pid]
     # os.kill would terminate the child if the event cannot be sent.
     with contextlib.suppress(OSError):  # this process has no console
         if leash.group:
             k32.GenerateConsoleCtrlEvent(signal.CTRL_BREAK_EVENT, pid)
-            return 1
-    return 0
+            return [pid]
+    return []
