@@ -221,6 +221,15 @@ class TestAsyncio:
 
         run(main())
 
+    def test_input_and_output(self, run: Run[None]) -> None:
+        async def main() -> None:
+            script = "import sys; sys.stdout.write(sys.stdin.read())"
+            async with await aio.spawn_with([*PYTHON, script], stdin=PIPE, stdout=PIPE) as process:
+                assert await process.communicate(b"x", drain=0.1) == (b"x", None)
+                assert await process.communicate(drain=0.1) == (b"", None)
+
+        run(main())
+
     def test_all_that_the_child_has_written_is_read(self, run: Run[None]) -> None:
         async def main() -> None:
             # The loop stops reading after the first 300, so the rest is still in the pipe.
@@ -233,12 +242,17 @@ class TestAsyncio:
 
         run(main())
 
-    def test_a_daemon_that_does_not_read_the_input(self, run: Run[None]) -> None:
+    # The loop buffers up to 64 KiB, and goes on to send that after close().
+    @pytest.mark.parametrize("size", [1 << 20, (1 << 16) + 1000])
+    def test_a_daemon_that_does_not_read_the_input(self, size: int, run: Run[None]) -> None:
         async def main() -> None:
             with daemon(does=BUSY) as child, taking_at_least(0.1, less_than=30):
                 child["stdin"] = PIPE
                 async with await aio.spawn_with(**child) as process:
-                    output, _ = await process.communicate(b"i" * (1 << 20), drain=0.1)
+                    output, _ = await process.communicate(b"i" * size, drain=0.1)
+                    assert process.stdin is not None
+                    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                        await asyncio.wait_for(process.stdin.wait_closed(), 30)
             assert output is not None
             assert output.strip(b"y") in (b"x", b"")
 

@@ -268,11 +268,11 @@ class Process:
         for result in results:
             if isinstance(result, Exception):
                 raise result
+        if self.stdin is not None and self.stdin.transport.get_write_buffer_size():
+            self.stdin.transport.abort()  # close() goes on sending
         for name in _STREAMS:
             if transport := self._transports.get(name):
                 transport.close()
-        if self.stdin is not None:
-            self.stdin.transport.abort()  # close() goes on sending
 
     async def _connect(self, pipes: dict[str, Any], limit: int) -> None:
         """Make streams of our ends of `pipes` and of the lifeline, which own them then."""
