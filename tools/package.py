@@ -79,7 +79,7 @@ def main() -> None:
         where = "import noinherit, sys; assert noinherit.__file__.startswith(sys.prefix)"
         run(python, "-c", where, cwd=scratch)
         run(python, "-m", "noinherit", "doctor", cwd=scratch)
-        # Needed nothing but itself; what the tests need comes only now.
+        # Until here, it has needed nothing but itself.
         if package is wheel:
             tools = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "uvloop")
             run(python, "-m", "pip", "install", "--quiet", *tools, cwd=scratch)

@@ -48,14 +48,14 @@ def run(
 
 
 def _text(process: subprocess.Popen[Any], exchange: Exchange, name: str) -> bytes | str | None:
-    """Return the output of one stream; the text of it in text mode."""
+    """Return the output of one stream, decoded in text mode."""
     if name not in exchange.output:
         return None
     output = bytes(exchange.output[name])
     if not process.text_mode:  # type: ignore[attr-defined]  # not in typeshed
         return output
     stream = getattr(process, name)
-    # The last letter may have been cut in two.
+    # If the stream was given up, its last letter may be incomplete: it is left out.
     decoder = codecs.getincrementaldecoder(stream.encoding)(stream.errors)
     text: str = decoder.decode(output, final=name not in exchange.cut)
     return text.replace("\r\n", "\n").replace("\r", "\n")

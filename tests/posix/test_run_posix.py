@@ -323,6 +323,18 @@ class TestUnixSockets:
         assert done.returncode == 3
         assert list(short.iterdir()) == [short / "there"]
 
+    def test_a_path_from_here_that_would_be_too_long_from_the_root(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        deep = tmp_path / ("d" * 200)
+        deep.mkdir()
+        monkeypatch.chdir(deep)
+        with socket.socket(socket.AF_UNIX) as old:
+            old.bind("x")
+        done = command("run", "--listen", "unix:x", *STATUS, "3")
+        assert (done.returncode, done.stderr) == (3, "")
+        assert list(deep.iterdir()) == []
+
     @pytest.mark.parametrize("missing", ["command", "file"])
     def test_a_failure_leaves_no_path(self, short: Path, missing: str) -> None:
         path = short / "x.sock"

@@ -575,7 +575,7 @@ if TYPE_CHECKING:
             """Return a socket that listens at `path`, and a function that removes the path.
 
             `mode` is the permissions; None means those that the umask allows. A socket there to
-            which no process listens is replaced.
+            which no process listens is replaced. The current directory must not change in between.
             """
 
     class Loops(Protocol):

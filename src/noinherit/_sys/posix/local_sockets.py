@@ -27,30 +27,30 @@ def listen(path: str, mode: int | None) -> tuple[socket.socket, Callable[[], Non
     """Return a socket that listens at `path`, and a function that removes the path.
 
     A socket there to which no process listens is replaced. The function removes only what this one
-    has made, and only if no process listens there.
+    has made, and only if no process listens there. A relative path stays one, because a socket's
+    path can have some hundred bytes only: the current directory must not change.
     """
-    place = os.path.abspath(path)  # the current directory may be another one later
     listener = socket.socket(socket.AF_UNIX)
     try:
-        with _locked(os.path.dirname(place)):
+        with _locked(os.path.dirname(path)):
             try:
                 _bind(listener, path, mode)
             except OSError as error:
-                if error.errno != errno.EADDRINUSE or _abandoned(place) is None:
+                if error.errno != errno.EADDRINUSE or _abandoned(path) is None:
                     raise
-                os.unlink(place)
+                os.unlink(path)
                 _bind(listener, path, mode)
-            made = os.lstat(place)
+            made = os.lstat(path)
             listener.listen(socket.SOMAXCONN)
     except BaseException:
         listener.close()
         raise
 
     def remove() -> None:
-        with contextlib.suppress(OSError), _locked(os.path.dirname(place)):
-            found = _abandoned(place)
+        with contextlib.suppress(OSError), _locked(os.path.dirname(path)):
+            found = _abandoned(path)
             if found is not None and os.path.samestat(found, made):
-                os.unlink(place)
+                os.unlink(path)
 
     return listener, remove
 
@@ -81,7 +81,7 @@ def _abandoned(path: str) -> os.stat_result | None:
 
 @contextlib.contextmanager
 def _locked(directory: str) -> Iterator[None]:
-    fd = os.open(directory, os.O_RDONLY)
+    fd = os.open(directory or ".", os.O_RDONLY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""POSIX: the input and output of a child, for which it need not be waited to their ends."""
+"""POSIX: reads a child's output and writes its input, and need not wait for the end of either."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Exchange:
         """Read what was written until now, and so all that the child itself has written."""
         for stream, name in self._reading.items():
             number = stream.fileno()
-            os.set_blocking(number, False)  # of our end only, which is closed now
+            os.set_blocking(number, False)  # of our end, which the caller closes next
             size = fcntl.fcntl(number, _F_GETPIPE_SZ) if _F_GETPIPE_SZ else _LARGEST_PIPE
             with contextlib.suppress(BlockingIOError):
                 self.output[name] += os.read(number, size)

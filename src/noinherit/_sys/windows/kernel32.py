@@ -135,7 +135,7 @@ CancelIoEx = declare(
     hFile=HANDLE,
     lpOverlapped=c_void_p,
 )
-# Likewise.
+# Fails when there is nothing to cancel, as CancelIoEx.
 CancelSynchronousIo = declare(
     _kernel32,
     "CancelSynchronousIo",

@@ -1,4 +1,4 @@
-"""Windows: the input and output of a child, for which it need not be waited to their ends.
+"""Windows: reads a child's output and writes its input, and need not wait for the end of either.
 
 The pipes of `subprocess.Popen` are synchronous. So there is a thread for each of them, as in
 `subprocess`; ``CancelSynchronousIo`` ends the call that a thread is waiting in.
