@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-# Arguments of tox. A tenth of the stress and of the benchmark's rounds: they take minutes in full.
+# Arguments of tox. A part of the stress and of the benchmark's rounds: they take minutes in full.
 RUNS = [
     ["run"],
     # The Python that runs tox has had all tests by then.
@@ -26,7 +26,7 @@ RUNS = [
     ["run", "-m", "beds"],
     ["run", "-m", "windows"],
     ["run", "-e", "coverage"],
-    ["run", "-e", "stress,stress-win", "--", "--times", "0.1"],
+    ["run", "-e", "stress,stress-win", "--", "--times", "0.05"],
     ["run", "-e", "bench", "--", "--quick"],
     ["run", "-e", "fuzz", "--", "-max_total_time=20"],
 ]
