@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from capabilities import needs_fork, needs_pidfd_or_job, needs_posix_spawn_that_closes
+from capabilities import needs_cgroup, needs_fork, needs_pidfd_or_job, needs_posix_spawn_that_closes
 from support import HELPERS
 
 pytestmark = needs_fork
@@ -48,6 +48,12 @@ def is_pidfd(number):
 directory = os.open("/", os.O_RDONLY)
 waiting, go_on = threading.Event(), threading.Event()
 
+def in_a_cgroup():
+    import atexit, contextlib, cgroups
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    return {"cgroup": stack.enter_context(cgroups.new()), "lifeline": True}
+
 def stop_at(event):
     "Have the other threads wait at the audit event, until go_on is set."
     def hook(name, arguments):
@@ -77,6 +83,7 @@ OPTIONS = {
     "with a trampoline": "fds={'name': 0}, listen_fds=['name']",
     "with a lifeline": "lifeline=True",
     "in an open directory": "cwd=directory",
+    "in a cgroup": pytest.param("**in_a_cgroup()", marks=needs_cgroup),
     "with a trampoline that resets signals": "reset_signals=True, umask=0o22",
 }
 

@@ -102,7 +102,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_every_option_of_popen_is_listed_for_type_checkers() -> None:
     popen = {*inspect.signature(subprocess.Popen).parameters}
-    ours = {"die_with_parent", "lifeline", "listen_fds", "reset_signals"}
+    ours = {"cgroup", "die_with_parent", "lifeline", "listen_fds", "reset_signals"}
     assert {*_options.SpawnOptions.__annotations__} | TEXT | {"args"} >= popen
     for options in (_options.SpawnOptions, _options.RunOptions):
         assert options.__optional_keys__ == (popen | ours) - TEXT - {"args"}

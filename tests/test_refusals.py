@@ -38,6 +38,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "a number claimed twice": {"fds": {1: 0}, "stdout": subprocess.PIPE},
     "a number claimed by pass_fds": {"fds": {9: 0}, "pass_fds": [9]},
     "a closed directory": {"fds": {9: 0}, "cwd": CLOSED},
+    "a directory that is no cgroup": {"fds": {}, "cgroup": os.curdir},
     "close_fds=False": {"fds": {9: 0}, "close_fds": False},
     "an fd_arg without a key": {"args": [fd_arg("x")], "fds": {9: 0}},
     "an fd_arg of env without a key": {"env": {"A": fd_arg("x")}, "fds": {9: 0}},
@@ -45,7 +46,15 @@ REFUSED: dict[str, dict[str, Any]] = {
     "the wrong place in listen_fds": {"fds": {9: 0}, "listen_fds": [9]},
     "a name that cannot be announced": {"fds": {"a:b": 0}, "listen_fds": ["a:b"]},
 }
-if not POSIX:
+if POSIX:
+    REFUSED |= {
+        "a closed cgroup": {"fds": {}, "cgroup": CLOSED},
+        "a descriptor that is no cgroup": {"fds": {}, "cgroup": 0},
+        "a cgroup that is not there": {"fds": {}, "cgroup": "/no/such/cgroup"},
+        "a cgroup that is a file": {"fds": {}, "cgroup": __file__},
+        "a cgroup that is no path": {"fds": {}, "cgroup": True},
+    }
+else:
     REFUSED |= {
         "a socket as a stream": {"fds": {0: "socket"}},
         "a socket for a shell": {"fds": {"a": "socket"}, "shell": True},

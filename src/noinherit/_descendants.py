@@ -14,17 +14,21 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._lifeline import Lifeline
-    from ._sys.api import Leash
+    from ._sys.api import CgroupKill, Leash
 
 # Rounds of a tenth of a second without a descendant that can be found.
 _MISSES = 10
 
 
 class Descendants:
-    """What holds a child's lifeline, and the child."""
+    """The child, what holds its lifeline, and what is in its cgroup."""
 
     def __init__(
-        self, process: subprocess.Popen[Any], lifeline: Lifeline | None, leash: Leash | None
+        self,
+        process: subprocess.Popen[Any],
+        lifeline: Lifeline | None,
+        leash: Leash | None,
+        cgroup_kill: CgroupKill | None,
     ) -> None:
         if lifeline is None:
             reason = "descendants are found through a lifeline: start the child with lifeline=True"
@@ -32,6 +36,7 @@ class Descendants:
         self._process = process
         self._inode = lifeline.inode
         self._leash = leash
+        self._cgroup_kill = cgroup_kill
 
     def terminate(self) -> None:
         """Ask the child and all that hold the lifeline to end, each once."""
@@ -41,6 +46,7 @@ class Descendants:
     def kill(self, grace: float | None) -> Iterator[float]:
         """Do the steps that end all of them; yield the seconds to wait for the release after each.
 
+        The caller does `kill_cgroup` after the release. It may come while they are only asked.
         Raises `PermissionError` if they do not end.
         """
         if grace is not None:
@@ -54,6 +60,11 @@ class Descendants:
             misses = 0 if found else misses + 1
         raise PermissionError(errno.EPERM, "a process holds the lifeline that cannot be ended")
 
+    def kill_cgroup(self) -> None:
+        """Kill all that is in the child's cgroup, if it was started in one."""
+        if self._cgroup_kill is not None:
+            self._cgroup_kill.kill()
+
     def _ask(self, *, otherwise: Callable[[], None]) -> Collection[int]:
         """Ask all that hold the lifeline; where they cannot be found, do `otherwise` and raise."""
         try:
@@ -64,4 +75,6 @@ class Descendants:
             raise
 
     def _end(self, *, gently: bool) -> Collection[int]:
+        if not gently:
+            self.kill_cgroup()
         return _sys.lifetime.end_heirs(self._process.pid, self._inode, self._leash, gently=gently)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._entry import Entry, Key
-    from ._sys.api import Command, Held, Leash, Trampoline
+    from ._sys.api import CgroupKill, Command, Held, Leash, Trampoline
 
 
 class Launch:
@@ -34,6 +34,11 @@ class Launch:
     trampoline: Trampoline | None = None
     leash: Leash | None = None
     directory: int | None = None  # a copy of the open directory that cwd names, if it names one
+    # What puts the child into its cgroup, if it has one (see the backend's hold_cgroup), and the
+    # cgroup for an error.
+    cgroup: int | None = None
+    cgroup_name: Any = None
+    cgroup_kill: CgroupKill | None = None  # with a lifeline
     # The thread that is starting the child.
     _thread = 0
 
@@ -68,6 +73,9 @@ class Launch:
         self._open_directory = cwd if is_open_directory(cwd) else None
         if self._open_directory is not None:
             backend.check_directory(cwd)
+        self._cgroup = options["cgroup"]
+        if self._cgroup is not None:
+            backend.check_cgroup(self._cgroup)
         _channel.check_whole(entries)
         # With stdout=None, Popen would send STDOUT to our stdout, not to fds[1].
         stdin, stdout, stderr = streams
@@ -88,8 +96,10 @@ class Launch:
         by_function = self._has_preexec_fn and options["env"] is None
         self._needs_trampoline = bool(self.announced) and not by_function
         self.reset_signals: bool = options["reset_signals"]
-        # Popen's own engine can do neither.
-        self._beyond_popen = self.reset_signals or self._open_directory is not None
+        # Popen's own engine can do none of these.
+        self._beyond_popen = (
+            self.reset_signals or self._open_directory is not None or self._cgroup is not None
+        )
         self.held: Sequence[Held] = ()
         self._copies: list[int] = []
 
@@ -124,9 +134,11 @@ class Launch:
         held: list[Held] = []
         self._thread = threading.get_ident()
         forks.register(self)
-        # First, because both raise for a closed descriptor and nothing else is open yet.
+        # First, because these raise for a closed descriptor and nothing else is open yet.
         if self._open_directory is not None:
             self.directory = _sys.backend.hold_directory(self._open_directory, self._copies)
+        if self._cgroup is not None:
+            self._open_cgroup()
         if self._entries:
             held = _sys.backend.hold(self._entries, self._copies, in_place=in_place)
         if self._wants_lifeline:
@@ -147,6 +159,15 @@ class Launch:
                 self.trampoline = _sys.backend.Trampoline(self.announced)
             held += self._hold_end(_plan.REPORT, self.trampoline.theirs, held, in_place=True)
         self.held = held
+
+    def _open_cgroup(self) -> None:
+        value = self._cgroup
+        self.cgroup_name = descriptor(value) if is_open_directory(value) else value
+        directory, self.cgroup = _sys.backend.hold_cgroup(
+            value, self._copies, by_popen=self.engine.by_popen
+        )
+        if self._wants_lifeline:
+            self.cgroup_kill = _sys.lifetime.CgroupKill(directory)
 
     def _hold_end(self, key: Key, end: Any, held: Sequence[Held], *, in_place: bool) -> list[Held]:
         """Hold `end`, the child's end of a lifeline or trampoline, in addition to `held`."""
@@ -177,6 +198,8 @@ class Launch:
                     owner.close()
             if self.leash is not None:
                 _lifetime.let_go(self.leash)
+            if self.cgroup_kill is not None:
+                self.cgroup_kill.close()
 
     def after_fork(self) -> None:
         """Close everything, in a forked child; only the parent starts and awaits this child.
@@ -277,6 +300,8 @@ class Start:
         leash = None if launch is None else launch.leash
         self.job = 0 if leash is None else leash.job
         self.directory = None if launch is None else launch.directory
+        self.cgroup = None if launch is None else launch.cgroup
+        self.cgroup_name = None if launch is None else launch.cgroup_name
         self.reset_signals = launch is not None and launch.reset_signals
         self._announced = {} if launch is None else launch.announced
         self.engine = engine = None if launch is None else launch.engine
@@ -316,8 +341,8 @@ class Start:
         """Return the arguments for Popen's own engine.
 
         Popen closes everything else in the child, but cannot change numbers, enter an open
-        directory or reset all signals. The trampoline does that; with a `preexec_fn`, a function
-        that runs before it in the forked child does.
+        directory or a cgroup, or reset all signals. The trampoline does that; with a `preexec_fn`,
+        a function that runs before it in the forked child does.
         """
         args, env, added = self.resolve_command()
         executable, shell = self.executable, self.shell
@@ -335,8 +360,7 @@ class Start:
             if preexec_fn is None:
                 # The trampoline changes the ids: the new user may have no access to this Python.
                 ids = (None, None, None)
-                if self.directory is not None:
-                    kept += (self.directory,)
+                kept += tuple(each for each in (self.directory, self.cgroup) if each is not None)
         elif env is None and preexec_fn is not None:
             # env stays None: the program also gets what preexec_fn puts into the environment.
             variables = {**added, **self._announced}

@@ -49,6 +49,7 @@ class CommonOptions(TypedDict, total=False):
     process_group: int | None
     listen_fds: Iterable[Key]
     die_with_parent: bool
+    cgroup: Directory | None
 
 
 class ProcessOptions(CommonOptions, total=False):

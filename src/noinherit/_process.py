@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from ._lifeline import Lifeline
     from ._options import Args, ProcessOptions, SpawnOptions
-    from ._sys.api import Exchange, Identity, Leash
+    from ._sys.api import CgroupKill, Exchange, Identity, Leash
 
     class _Popen(subprocess.Popen[AnyStr]):
         # The hooks that Process calls or overrides; they are private, so typeshed omits them.
@@ -72,6 +72,7 @@ class Process(_Popen["AnyStr"]):
     :param fds: as for `spawn_with`
     :param lifeline: as for `spawn_with`
     :param die_with_parent: as for `spawn_with`
+    :param cgroup: as for `spawn_with`
     :param listen_fds: as for `spawn_with`
     :param reset_signals: as for `spawn_with`
     :param close_fds: False has its usual meaning, and is refused together with `fds`
@@ -85,6 +86,7 @@ class Process(_Popen["AnyStr"]):
     _launch: Launch | None = None  # until __init__ runs; a subclass may bypass it
     _lifeline: Lifeline | None = None
     _leash: Leash | None = None
+    _cgroup_kill: CgroupKill | None = None
     _exchange: Exchange | None = None
     _identity: Identity | None = None  # from the start until it has been reaped; not on Windows
 
@@ -193,6 +195,7 @@ class Process(_Popen["AnyStr"]):
         fds: _plan.Fds = (),
         lifeline: bool = False,
         die_with_parent: bool = False,
+        cgroup: _types.Any = None,
         listen_fds: Iterable[Key] = (),
         reset_signals: bool = False,
         **options: _types.Any,
@@ -217,6 +220,7 @@ class Process(_Popen["AnyStr"]):
                 "pass_fds": pass_fds,
                 "listen_fds": tuple(several("listen_fds", listen_fds)),
                 "reset_signals": reset_signals,
+                "cgroup": cgroup,
                 **options,
             },
         )
@@ -250,6 +254,7 @@ class Process(_Popen["AnyStr"]):
             raise
         self._lifeline = launch.lifeline
         self._leash = launch.leash
+        self._cgroup_kill = launch.cgroup_kill
         if launch.trampoline is not None:
             launch.trampoline.finish(self)
 
@@ -531,16 +536,20 @@ class Process(_Popen["AnyStr"]):
 
         Availability: Linux with pidfds (5.4), Windows.
         """
-        for seconds in self._descendants().kill(grace):
+        descendants = self._descendants()
+        for seconds in descendants.kill(grace):
             try:
-                return self.wait_released(seconds)
+                status = self.wait_released(seconds)
             except subprocess.TimeoutExpired as error:
                 if error.cmd is not self.args:
                     raise  # a signal handler raised it
+            else:
+                descendants.kill_cgroup()
+                return status
         raise AssertionError("kill() does not end")
 
     def _descendants(self) -> Descendants:
-        return Descendants(self, self._lifeline, self._leash)
+        return Descendants(self, self._lifeline, self._leash, self._cgroup_kill)
 
     def terminate_descendants(self) -> None:
         """Ask the child and everything that still holds its lifeline to end; do not wait for it.
@@ -563,6 +572,8 @@ class Process(_Popen["AnyStr"]):
         finally:
             if self._lifeline is not None:
                 self._lifeline.close()
+            if self._cgroup_kill is not None:
+                self._cgroup_kill.close()
 
 
 if TYPE_CHECKING:
@@ -641,6 +652,7 @@ def spawn_with(
     fds: _plan.Fds = (),
     lifeline: bool = False,
     die_with_parent: bool = False,
+    cgroup: _types.Any = None,
     listen_fds: Iterable[Key] = (),
     **popen_options: _types.Any,
 ) -> Process[_types.Any]:
@@ -709,6 +721,7 @@ def spawn_with(
         fds=fds,
         lifeline=lifeline,
         die_with_parent=die_with_parent,
+        cgroup=cgroup,
         listen_fds=listen_fds,
         **popen_options,
     )

@@ -171,12 +171,14 @@ class Process:
 
         See `noinherit.Process.kill_descendants`. The search runs in a thread.
         """
-        steps = self._popen._descendants().kill(grace)  # noqa: SLF001 -- the two are one
+        descendants = self._popen._descendants()  # noqa: SLF001 -- the two are one
+        steps = descendants.kill(grace)
         while True:
             seconds = await asyncio.to_thread(next, steps)
             released = asyncio.ensure_future(self.wait_released())
             try:
                 if (await asyncio.wait([released], timeout=seconds))[0]:
+                    descendants.kill_cgroup()
                     return released.result()
             finally:
                 released.cancel()

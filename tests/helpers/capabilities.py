@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import cgroups
 import sandbox
 from noinherit import _sys
 from support import WINE
@@ -63,6 +64,12 @@ needs_signals_or_console = _needs(
     "SIGTERM, or a console to send CTRL_BREAK_EVENT through",
 )
 needs_pidfd = _needs(hasattr(os, "pidfd_open"), "os.pidfd_open")
+needs_cgroup = _needs(cgroups.works(), "a writable cgroup, version 2, with cgroup.kill (5.14)")
+needs_cgroup_1 = _needs(cgroups.mounted("cgroup"), "a cgroup of version 1")
+needs_cgroup_in_posix_spawn = _needs(
+    _sys.backend.describe().features.get("enter a cgroup in posix_spawn"),
+    "posix_spawnattr_setcgroup_np, since glibc 2.39",
+)
 needs_o_path = _needs(hasattr(os, "O_PATH"), "os.O_PATH")
 needs_seccomp = _needs(sandbox.works(), "seccomp filters")
 needs_no_proc = _needs(sandbox.works(no_proc=True), "a mount namespace, so root")

@@ -93,6 +93,7 @@ class Witness:
         self.fds: dict[int, str] = {int(number): who for number, who in report["fds"].items()}
         self.handles: dict[int, str] = report["handles"]
         self.cwd: str = report["cwd"]
+        self.cgroup: str = report["cgroup"]
         self.args: list[str] = report["args"]
 
     @property

@@ -38,6 +38,9 @@ int main(void) {
     #ifdef POSIX_SPAWN_SETSID
     VALUE(POSIX_SPAWN_SETSID);
     #endif
+    #ifdef POSIX_SPAWN_SETCGROUP
+    VALUE(POSIX_SPAWN_SETCGROUP);
+    #endif
     #ifdef POSIX_SPAWN_CLOEXEC_DEFAULT
     VALUE(POSIX_SPAWN_CLOEXEC_DEFAULT);
     #endif

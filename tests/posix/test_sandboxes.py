@@ -9,10 +9,14 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("needs seccomp", allow_module_level=True)
 
+import contextlib
+import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import cgroups
 import sandbox
 from capabilities import needs_no_proc, needs_posix_spawn_that_closes, needs_seccomp
 from noinherit import _sys
@@ -31,6 +35,7 @@ import contextlib, json, os, subprocess, sys
 import noinherit
 from noinherit import _sys
 refused, *probe = sys.argv[1:]
+in_a_cgroup = [{"cgroup": os.environ["CGROUP"]}] if "CGROUP" in os.environ else []
 
 def spawns():
     copies = "F_DUPFD_CLOEXEC" not in refused
@@ -44,6 +49,7 @@ def spawns():
         for options in [
             {}, {"cwd": "/"}, {"start_new_session": True}, {"umask": 0o22}, {"user": os.getuid()},
             {"fds": free}, {"fds": {"a": files[0]}}, {"lifeline": True},
+            *in_a_cgroup,
             *([{"fds": taken}] if exchanges else []),
             {"fds": free, "umask": 0o22}, {"fds": {"a": files[0]}, "umask": 0o22},
             *([{"fds": taken, "umask": 0o22}] if copies else []),
@@ -63,6 +69,14 @@ def spawns():
 """
 
 
+@pytest.fixture(autouse=True)
+def _a_cgroup(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        if cgroups.works():
+            monkeypatch.setenv("CGROUP", str(stack.enter_context(cgroups.new())))
+        yield
+
+
 @pytest.mark.parametrize("proc", PROC)
 @pytest.mark.parametrize("refused", REFUSALS)
 def test_every_spawn_works(refused: str, proc: str) -> None:
@@ -75,17 +89,26 @@ def test_every_spawn_works(refused: str, proc: str) -> None:
 
 # Another function of noinherit has chosen a strategy by then.
 LATER = """
-noinherit.spawn_with(["true"]).wait()
+for options in [{}, *in_a_cgroup]: noinherit.spawn_with(["true"], **options).wait()
 sys.path.append(os.environ["HELPERS"])
 import sandbox, errno
-sandbox.enter([tuple(["close_range", errno.EPERM]), ("clone3", errno.EACCES)])
+sandbox.enter([(name, getattr(errno, code)) for name, code in json.loads(os.environ["RULES"])])
 spawns()
 """
 
 
-def test_one_that_is_entered_between_two_spawns() -> None:
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [("close_range", "EPERM"), ("clone3", "EACCES")],
+        [("clone3", "ENOSYS")],  # libc does without it, except for a cgroup
+    ],
+    ids=str,
+)
+def test_one_that_is_entered_between_two_spawns(rules: list[tuple[str, str]]) -> None:
     args = [sys.executable, "-c", SPAWNS + LATER, "clone3", *PROBE]
-    subprocess.run(args, check=True, env={**os.environ, "HELPERS": HELPERS})
+    env = {**os.environ, "HELPERS": HELPERS, "RULES": json.dumps(rules)}
+    subprocess.run(args, check=True, env=env)
 
 
 NAMED = """

@@ -109,6 +109,8 @@ def everything_that_popen_takes(cmd: list[str], sock: socket.socket) -> None:
     )
     run_with(cmd, lifeline=False, listen_fds=(), pass_fds=(3,), user=1, umask=0)
     spawn_with(cmd, reset_signals=True, cwd=3)
+    spawn_with(cmd, cgroup="/sys/fs/cgroup/mine")
+    run_with(cmd, cgroup=3)
     spawn_with(cmd, cwd=sock)
 
 

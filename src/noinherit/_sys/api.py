@@ -126,6 +126,9 @@ if TYPE_CHECKING:
         job: int
         # A copy of the open directory that `cwd` names, if it names one.
         directory: int | None
+        # What puts the child into its cgroup, if it has one.
+        cgroup: int | None
+        cgroup_name: Any
         engine: Any
         executable: Any
         preexec_fn: Any
@@ -213,6 +216,15 @@ if TYPE_CHECKING:
         def hold_directory(self, value: Any, copies: list[int]) -> int:
             """Copy the descriptor of an open directory, append the copy to `copies`, return it."""
 
+        def check_cgroup(self, value: Any) -> None:
+            """Raise for a `value` of ``cgroup`` that is no directory of cgroup version 2."""
+
+        def hold_cgroup(self, value: Any, copies: list[int], *, by_popen: bool) -> tuple[int, int]:
+            """Open what a cgroup needs for the engine, and append it to `copies`.
+
+            Return the directory, and the number by which the engine puts a child into it.
+            """
+
         def release(self, copies: list[int]) -> None:
             """Close the copies and empty the list."""
 
@@ -253,8 +265,8 @@ if TYPE_CHECKING:
         ) -> Callable[[], Any]:
             """Return a ``preexec_fn`` that first does what Popen's own engine cannot do.
 
-            It enters the open directory, resets the signals, gives `held` their numbers, and adds
-            `variables` to the environment.
+            It enters the cgroup and the open directory, resets the signals, gives `held` their
+            numbers, and adds `variables` to the environment.
             """
 
         def Trampoline(self, variables: Mapping[str, str]) -> Trampoline:  # noqa: N802 -- a class there
@@ -333,6 +345,15 @@ if TYPE_CHECKING:
         def after_fork(self) -> None:
             """Close what a forked child must not hold, and nothing else."""
 
+    class CgroupKill(Protocol):
+        """Owner of what kills every process in a cgroup; the last reference closes it."""
+
+        def kill(self) -> None:
+            """Kill every process in it and below it; do nothing where that cannot be done."""
+
+        def close(self) -> None:
+            """Close it."""
+
     class Lifetime(Protocol):
         """How a platform ends children; a module of each platform package."""
 
@@ -353,6 +374,9 @@ if TYPE_CHECKING:
 
         def leash(self, *, die_with_parent: bool, lifeline: bool) -> Leash | None:
             """Return a leash for a child with these options; None if that needs none here."""
+
+        def CgroupKill(self, directory: int) -> CgroupKill:  # noqa: N802 -- a class there
+            """Return what kills every process in the cgroup that is open as `directory`."""
 
     class Exchange(Protocol):
         """What is written to a child and read from it, from the first call of `run` to the last."""
@@ -414,6 +438,7 @@ if TYPE_CHECKING:
         POSIX_SPAWN_SETSIGMASK: int
         POSIX_SPAWN_SETSID: int
         POSIX_SPAWN_CLOEXEC_DEFAULT: int
+        POSIX_SPAWN_SETCGROUP: int
 
         @property
         def flock(self) -> type[ctypes.Structure]:
@@ -434,6 +459,9 @@ if TYPE_CHECKING:
 
         def identify(self, pid: int) -> Identity:
             """See `Lifetime.identify`."""
+
+        def check_cgroup(self, value: Any) -> None:
+            """See `Backend.check_cgroup`."""
 
         def name_of(self, number: int) -> str:
             """Return the path, or another name, of a descriptor of this process; or ""."""

@@ -200,15 +200,21 @@ def refusal(kind: type[FileActions | PopenEngine], *, again: bool = False) -> in
     if kind not in _refusals or again:
         actions = kind()
         actions.closefrom(3)
-        pid, nothing = ctypes.c_int(), c_strings([])
-        code = libc.posix_spawn(ctypes.byref(pid), _NO_PROGRAM, actions.raw, None, nothing, nothing)
-        if code == 0 and pid.value:
-            os.waitpid(pid.value, 0)  # the sandbox has killed it
-            code = errno.EPERM
+        code = failure_before_exec(actions.raw, None)
         if code in (errno.EAGAIN, errno.ENOMEM, errno.EBADF):
             return 0  # too many processes, too little memory, no free number: this can change
-        _refusals[kind] = 0 if code == errno.ENAMETOOLONG else code
+        _refusals[kind] = code
     return _refusals[kind]
+
+
+def failure_before_exec(actions: Any, settings: Any) -> int:
+    """Return the errno of the first step before exec that posix_spawn fails in; 0 if none does."""
+    pid, nothing = ctypes.c_int(), c_strings([])
+    code = libc.posix_spawn(ctypes.byref(pid), _NO_PROGRAM, actions, settings, nothing, nothing)
+    if code == 0 and pid.value:
+        os.waitpid(pid.value, 0)  # the sandbox has killed it
+        return errno.EPERM
+    return 0 if code == errno.ENAMETOOLONG else code
 
 
 def compiled(

@@ -1,7 +1,8 @@
-"""The spawn attributes of a child: signals, session and process group."""
+"""The spawn attributes of a child: signals, session, process group and cgroup."""
 
 from __future__ import annotations
 
+import errno
 import functools
 import sys
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 assert sys.platform != "win32"
 
 from . import libc, system
+from .actions import failure_before_exec
 from .dispositions import ALL, IGNORED_BY_PYTHON
 
 
@@ -40,6 +42,7 @@ class Attributes:
         start_new_session: bool,
         process_group: int,
         reset_signals: bool = False,
+        cgroup: int | None = None,
     ) -> None:
         raw = libc.Opaque()
         libc.posix_spawnattr_init(raw)
@@ -58,6 +61,10 @@ class Attributes:
         if process_group >= 0:
             flags |= system.POSIX_SPAWN_SETPGROUP
             libc.posix_spawnattr_setpgroup(self.raw, process_group)
+        if cgroup is not None:
+            assert libc.posix_spawnattr_setcgroup_np is not None
+            flags |= system.POSIX_SPAWN_SETCGROUP
+            libc.posix_spawnattr_setcgroup_np(self.raw, cgroup)
         libc.posix_spawnattr_setflags(self.raw, flags)
 
     def __del__(self, destroy: Any = libc.posix_spawnattr_destroy) -> None:
@@ -68,3 +75,17 @@ class Attributes:
 # The children of one program tend to have equal attributes. libc only reads them, so threads can
 # share them. The spawning call keeps its reference even if the cache drops the object.
 attributes = functools.lru_cache(maxsize=16)(Attributes)
+
+
+@functools.cache
+def can_set_cgroup() -> bool:
+    """Return whether posix_spawn can start a child in a cgroup, by libc and by the kernel."""
+    if libc.posix_spawnattr_setcgroup_np is None:
+        return False
+    # The kernel looks at the number before it makes a process (Linux 5.7).
+    return cgroup_refusal(_HIGHEST) == errno.EBADF
+
+
+def cgroup_refusal(number: int) -> int:
+    """Return 0 if a child can be started in the cgroup that is open as `number`, else the errno."""
+    return failure_before_exec(None, Attributes(0, False, False, -1, cgroup=number).raw)

@@ -22,7 +22,8 @@ from .. import forks
 from ..api import Description, Held, StrategyRefusedError
 from . import fork_exec, libc, locks, system
 from .actions import STRATEGIES, PopenEngine, compiled, refusal, strategy
-from .attributes import attributes
+from .attributes import attributes, can_set_cgroup, cgroup_refusal
+from .cgroup import hold_cgroup
 from .descriptors import limit
 from .flags import get_inheritable, set_inheritable, set_noinherit_all
 from .fork_exec import unpatched
@@ -40,6 +41,7 @@ __all__ = [
     "become",
     "before_preexec_fn",
     "check",
+    "check_cgroup",
     "check_directory",
     "check_stream",
     "choose_engine",
@@ -48,6 +50,7 @@ __all__ = [
     "get_inheritable",
     "has_number",
     "hold",
+    "hold_cgroup",
     "hold_directory",
     "limit",
     "make_inheritable_for_popen",
@@ -92,6 +95,7 @@ def choose_engine(
 def _may_need_trampoline(entries: Sequence[Entry], options: Mapping[str, Any]) -> bool:
     return (
         bool(options.get("reset_signals"))
+        or options.get("cgroup") is not None
         or is_open_directory(options.get("cwd"))
         or any(
             entry.fixed and entry.number not in (0, 1, 2, descriptor(entry.value))
@@ -112,6 +116,7 @@ def _beyond_posix_spawn(options: Mapping[str, Any]) -> bool:
         or bool(options.get("listen_fds"))
         or (bool(options.get("start_new_session")) and not system.POSIX_SPAWN_SETSID)
         or (options.get("cwd") is not None and not _can_enter(options["cwd"]))
+        or (options.get("cgroup") is not None and not can_set_cgroup())
     )
 
 
@@ -206,6 +211,11 @@ def hold_directory(value: Any, copies: list[int]) -> int:
     return copies[-1]
 
 
+def check_cgroup(value: Any) -> None:
+    """Raise `UnsupportedOptionError` unless it is a directory of cgroup version 2."""
+    system.check_cgroup(value)
+
+
 def release(copies: list[int]) -> None:
     """Close the copies and empty the list."""
     copies.insert(0, -1)  # the sentinel of iter()
@@ -262,6 +272,7 @@ def spawn(start: Start) -> tuple[int, Any]:
         bool(start.start_new_session),
         start.process_group,
         start.reset_signals,
+        start.cgroup,
     )
     failure = errno.ENOENT
     refused = False
@@ -281,9 +292,22 @@ def spawn(start: Start) -> tuple[int, Any]:
             failure = code
     if refused and refusal(start.engine, again=True):
         raise StrategyRefusedError(failure, start.engine.name)
+    if start.cgroup is not None:
+        _check_entry(start)
     if failure == errno.EPERM and start.process_group >= 0:
         executable = None  # setpgid(2) also fails with EPERM, so the program may be innocent
     raise _explained(failure, executable, cwd, directory)
+
+
+def _check_entry(start: Start) -> None:
+    """Raise for the cgroup if no child can be started in it, whatever the program."""
+    assert start.cgroup is not None
+    code = cgroup_refusal(start.cgroup)
+    if code:
+        can_set_cgroup.cache_clear()
+        if not can_set_cgroup():  # this process has entered a sandbox
+            raise StrategyRefusedError(code, start.engine.name)
+        raise OSError(code, os.strerror(code), start.cgroup_name)
 
 
 def _posix_spawn(path: bytes, actions: Any, settings: Any, argv: Any, envp: Any) -> tuple[int, int]:
@@ -396,6 +420,7 @@ def describe() -> Description:
                 libc.posix_spawn_file_actions_addfchdir_np is not None
             ),
             "start a session in posix_spawn": bool(system.POSIX_SPAWN_SETSID),
+            "enter a cgroup in posix_spawn": can_set_cgroup(),
             "wait for a child without polling": system.wait_for_exit(os.getpid(), 0) is False,
             "mark all descriptors at once": system.set_noinherit_range(2**31, 2**31),
             "keep copies while a child starts": _can_copy(),

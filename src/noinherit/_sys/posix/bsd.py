@@ -12,23 +12,27 @@ import time
 from ctypes import c_int, c_int64, c_short
 
 from ... import _identity
-from ...exceptions import AuditUnsupportedError
+from ..._entry import shown
+from ...exceptions import AuditUnsupportedError, UnsupportedOptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from typing import Any, NoReturn
 
     from ..._descriptor import Descriptor
 
 __all__ = [
     "NEEDS_ABSOLUTE_PROGRAM",
     "POSIX_SPAWN_CLOEXEC_DEFAULT",
+    "POSIX_SPAWN_SETCGROUP",
     "POSIX_SPAWN_SETPGROUP",
     "POSIX_SPAWN_SETSID",
     "POSIX_SPAWN_SETSIGDEF",
     "POSIX_SPAWN_SETSIGMASK",
     "Leash",
     "audit_other",
+    "check_cgroup",
     "exit_event",
     "flock",
     "identify",
@@ -50,6 +54,7 @@ POSIX_SPAWN_SETSIGDEF = 0x10
 POSIX_SPAWN_SETSIGMASK = 0x20
 POSIX_SPAWN_SETSID = 0  # posix_spawn cannot start a session
 POSIX_SPAWN_CLOEXEC_DEFAULT = 0
+POSIX_SPAWN_SETCGROUP = 0
 # Seconds; some systems refuse a large timespec in kevent(2).
 _LONGEST_WAIT = 86_400.0
 
@@ -102,6 +107,12 @@ class identify(Identity):  # noqa: N801 -- a function elsewhere
 def signal_heirs(inode: int, signum: int) -> list[int]:
     """Raise `OSError`: only Linux's /proc shows who holds a socket."""
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+def check_cgroup(value: Any) -> NoReturn:
+    """Raise: cgroups are Linux's."""
+    reason = "cgroups are Linux's; process_group=0 makes a group that os.killpg() ends"
+    raise UnsupportedOptionError("cgroup", shown(value), reason)
 
 
 def name_of(number: int) -> str:

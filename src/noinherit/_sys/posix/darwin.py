@@ -12,6 +12,7 @@ import os
 from .bsd import (
     Leash,
     audit_other,
+    check_cgroup,
     exit_event,
     flock,
     holders,
@@ -27,12 +28,14 @@ from .bsd import (
 __all__ = [
     "NEEDS_ABSOLUTE_PROGRAM",
     "POSIX_SPAWN_CLOEXEC_DEFAULT",
+    "POSIX_SPAWN_SETCGROUP",
     "POSIX_SPAWN_SETPGROUP",
     "POSIX_SPAWN_SETSID",
     "POSIX_SPAWN_SETSIGDEF",
     "POSIX_SPAWN_SETSIGMASK",
     "Leash",
     "audit_other",
+    "check_cgroup",
     "exit_event",
     "flock",
     "holders",
@@ -56,6 +59,7 @@ POSIX_SPAWN_SETSIGDEF = 0x04
 POSIX_SPAWN_SETSIGMASK = 0x08
 POSIX_SPAWN_SETSID = 0x400
 POSIX_SPAWN_CLOEXEC_DEFAULT = 0x4000
+POSIX_SPAWN_SETCGROUP = 0
 _F_GETPATH = 50  # <sys/fcntl.h>
 _MAXPATHLEN = 1024
 

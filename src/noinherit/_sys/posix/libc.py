@@ -158,6 +158,13 @@ posix_spawnattr_setpgroup = _declare(
     attr=c_void_p,
     pgroup=c_int,
 )
+posix_spawnattr_setcgroup_np = _optional(
+    _memory,
+    "posix_spawnattr_setcgroup_np",
+    _returned_errno,
+    attr=c_void_p,
+    cgroup=c_int,
+)
 posix_spawnattr_setsigdefault = _declare(
     _memory,
     "posix_spawnattr_setsigdefault",

@@ -8,12 +8,13 @@ import sys
 assert sys.platform != "win32"
 
 from . import system
+from .cgroup import CgroupKill
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..api import Identity, Leash
 
-__all__ = ["end_heirs", "identify", "leash"]
+__all__ = ["CgroupKill", "end_heirs", "identify", "leash"]
 
 
 def identify(pid: int) -> Identity:

@@ -10,6 +10,7 @@ from ctypes import c_int, c_int64, c_short
 assert sys.platform == "linux"
 
 from . import libc
+from .cgroup import check_cgroup
 from .heirs import signal_heirs
 from .leash import Leash
 from .pidfd import identify, readable
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
 __all__ = [
     "NEEDS_ABSOLUTE_PROGRAM",
     "POSIX_SPAWN_CLOEXEC_DEFAULT",
+    "POSIX_SPAWN_SETCGROUP",
     "POSIX_SPAWN_SETPGROUP",
     "POSIX_SPAWN_SETSID",
     "POSIX_SPAWN_SETSIGDEF",
     "POSIX_SPAWN_SETSIGMASK",
     "Leash",
     "audit_other",
+    "check_cgroup",
     "exit_event",
     "flock",
     "holders",
@@ -49,6 +52,7 @@ POSIX_SPAWN_SETPGROUP = 0x02
 POSIX_SPAWN_SETSIGDEF = 0x04
 POSIX_SPAWN_SETSIGMASK = 0x08
 POSIX_SPAWN_SETSID = 0x80
+POSIX_SPAWN_SETCGROUP = 0x100  # glibc 2.39
 POSIX_SPAWN_CLOEXEC_DEFAULT = 0
 CLOSE_RANGE_CLOEXEC = 0x4  # <linux/close_range.h>; Linux 5.11
 

@@ -1,10 +1,10 @@
-"""What Popen's own engine leaves to do in the child: numbers, the directory, signals, LISTEN_PID.
+"""What Popen's own engine leaves to do in the child: numbers, directory, signals and others.
 
 That engine closes the rest in the child on every libc. But it cannot change a descriptor's number,
-enter an open directory, reset all signals, or set ``LISTEN_PID`` to the child's process id. So a
-Python starts in the child's place. It has one thread and an exact table, so nothing can race. It
-does these things, changes the ids, and becomes the program. It starts before the ids change,
-because the new user may have no access to this Python.
+enter a cgroup or an open directory, reset all signals, or set ``LISTEN_PID`` to the child's process
+id. So a Python starts in the child's place. It has one thread and an exact table, so nothing can
+race. It does these things, changes the ids, and becomes the program. It starts before the ids
+change, because the new user may have no access to this Python.
 
 A ``preexec_fn`` is Python code between fork and exec. Where there is one, a function that runs
 before it does these things instead. Only ``LISTEN_PID`` in an environment that the caller gave
@@ -53,7 +53,7 @@ from .descriptors import pipe
 _SCRIPT = """
 import posix as os, _signal as signal, sys
 todo, locale, path, program, *args = sys.argv[1:]
-report, directory, moves, signals, unblock, gid, gids, uid, listen = eval(todo)
+report, cgroup, directory, moves, signals, unblock, gid, gids, uid, listen = eval(todo)
 os.write(report, b"+")
 step = ""
 def parked(number):
@@ -64,6 +64,11 @@ def parked(number):
 try:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if cgroup is not None:
+        step = "cgroup"
+        os.write(cgroup, b"0")
+        step = ""
+        os.close(cgroup)
     if directory is not None:
         step = "chdir"
         os.fchdir(directory)
@@ -152,7 +157,7 @@ class Trampoline:
         moves = {
             each.number: each.copy for each in start.held if each.number > 2 and each is not report
         }
-        # With a preexec_fn, the directory, the signals and the ids are as it left them. Only what
+        # With a preexec_fn, cgroup, directory, signals and ids are as it left them. Only what
         # this Python ignored when it started remains to be reset.
         alone = start.preexec_fn is None
         unblock = alone and start.reset_signals
@@ -164,9 +169,10 @@ class Trampoline:
             or signal.getsignal(number) == signal.SIG_DFL
         ]
         directory = start.directory if alone else None
+        cgroup = start.cgroup if alone else None
         ids = (start.gid, start.gids, start.uid) if alone else (None, None, None)
-        todo = (report.copy, directory, moves, signals, unblock, *ids, bool(self.variables))
-        self._named = {"exec": program}
+        todo = (report.copy, cgroup, directory, moves, signals, unblock, *ids, bool(self.variables))
+        self._named = {"exec": program, "cgroup": start.cgroup_name}
         if directory is not None:
             self._named["chdir"] = descriptor(start.cwd)
         locale = env.get(b"LC_CTYPE")
@@ -227,7 +233,8 @@ def before_preexec_fn(
     """
     moves = {each.number: each.copy for each in held if each.number > 2}
     preexec_fn, directory, reset_signals = start.preexec_fn, start.directory, start.reset_signals
-    if not moves and directory is None and not reset_signals and not variables:
+    cgroup = start.cgroup
+    if not (moves or reset_signals or variables) and (cgroup, directory) == (None, None):
         return preexec_fn  # type: ignore[no-any-return]  # the caller's own
 
     pipes = {number: _pipe(number) for number in moves}
@@ -238,8 +245,7 @@ def before_preexec_fn(
         return number
 
     def prepared() -> None:
-        if directory is not None:
-            os.fchdir(directory)
+        _enter(cgroup, directory)
         if reset_signals:
             for number in dispositions.ALL:
                 dispositions.set_default(number)
@@ -258,6 +264,13 @@ def before_preexec_fn(
         preexec_fn()
 
     return prepared
+
+
+def _enter(cgroup: int | None, directory: int | None) -> None:
+    if cgroup is not None:
+        os.write(cgroup, b"0")
+    if directory is not None:
+        os.fchdir(directory)
 
 
 def _pipe(number: int) -> tuple[int, int] | None:

@@ -48,6 +48,7 @@ __all__ = [
     "become",
     "before_preexec_fn",
     "check",
+    "check_cgroup",
     "check_directory",
     "check_stream",
     "choose_engine",
@@ -56,6 +57,7 @@ __all__ = [
     "get_inheritable",
     "has_number",
     "hold",
+    "hold_cgroup",
     "hold_directory",
     "limit",
     "make_inheritable_for_popen",
@@ -129,6 +131,17 @@ def check_directory(value: Any) -> NoReturn:
 
 def hold_directory(value: Any, copies: list[int]) -> NoReturn:
     """Raise: check_directory() has refused it."""
+    raise AssertionError("unreachable")
+
+
+def check_cgroup(value: Any) -> NoReturn:
+    """Raise: cgroups are Linux's."""
+    reason = "cgroups are Linux's; with lifeline=True, kill_descendants ends the child's whole job"
+    raise UnsupportedOptionError("cgroup", shown(value), reason)
+
+
+def hold_cgroup(value: Any, copies: list[int], *, by_popen: bool) -> NoReturn:
+    """Raise: check_cgroup() has refused it."""
     raise AssertionError("unreachable")
 
 

@@ -20,11 +20,11 @@ from . import structs
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
     from ..api import Identity, Leash
 
-__all__ = ["end_heirs", "identify", "leash"]
+__all__ = ["CgroupKill", "end_heirs", "identify", "leash"]
 
 
 def identify(pid: int) -> None:
@@ -92,6 +92,11 @@ class Job:
 def leash(*, die_with_parent: bool, lifeline: bool) -> Job | None:
     """Return a job that kills its processes when this one ends, or that can be told to."""
     return Job(kill_on_close=die_with_parent) if die_with_parent or lifeline else None
+
+
+def CgroupKill(directory: int) -> NoReturn:  # noqa: N802 -- a class elsewhere
+    """Raise: the backend's check_cgroup() has refused every cgroup."""
+    raise AssertionError("unreachable")
 
 
 def end_heirs(pid: int, inode: int, leash: Leash | None, *, gently: bool) -> list[int]:

@@ -1,0 +1,75 @@
+"""Cgroups for tests: children of the one that this process is in, removed at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_numbers = itertools.count()
+
+
+def own() -> str:
+    """Return this process's cgroup of version 2, as /proc shows it; "" if it has none."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "")
+
+
+def mounted(kind: str) -> Path | None:
+    """Return where a file system of this kind, ``cgroup`` or ``cgroup2``, is mounted; or None."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            before, _, after = line.partition(" - ")
+            if after.startswith(kind + " "):
+                return Path(before.split()[4])
+    return None
+
+
+@contextlib.contextmanager
+def new() -> Iterator[Path]:
+    """Yield a new one. At its end, all that is in it is killed."""
+    root = mounted("cgroup2")
+    assert root is not None
+    made = root / own().lstrip("/") / f"noinherit-test-{os.getpid()}-{next(_numbers)}"
+    made.mkdir()
+    try:
+        yield made
+    finally:
+        (made / "cgroup.kill").write_text("1")
+        for each in (*sorted(made.glob("*/")), made):
+            assert is_empty(each, 30)
+            each.rmdir()
+
+
+def is_empty(cgroup: Path, timeout: float) -> bool:
+    """Return whether no process is in it within `timeout` seconds; the kernel has an event."""
+    if sys.platform == "win32":
+        raise NotImplementedError
+    with (cgroup / "cgroup.events").open() as events:
+        poller = select.poll()
+        poller.register(events, select.POLLPRI)
+        while "populated 0" not in events.read():
+            if not poller.poll(timeout * 1000):
+                return False
+            events.seek(0)
+        return True
+
+
+@functools.cache
+def works() -> bool:
+    """Return whether one can be made, and a process can be in it and be killed by it."""
+    try:
+        with new() as made:
+            enter = 'echo 0 >"$0/cgroup.procs" && grep -q ::.*noinherit-test- /proc/self/cgroup'
+            return subprocess.call(["sh", "-c", enter, str(made)], stderr=subprocess.DEVNULL) == 0
+    except (AssertionError, OSError):
+        return False
