@@ -4,9 +4,9 @@ A block of ``python`` is run by a child interpreter in a directory of its own; o
 is ``# NAME`` is a file of that name for the blocks after it on the page, one of which must use it.
 Of ``console``, what follows ``$`` is run by a shell and must say what is shown, but for numbers.
 Three dots stand for anything. An HTML comment right before a block tells what else there is to
-know: ``not run: REASON``, or ``needs: PROGRAM…``, where ``POSIX``, ``Linux`` and
-``pidfds-or-jobs`` count as such. A comment may also hold a block, which the page takes and its
-readers do not.
+know: ``not run: REASON``, or ``needs: PROGRAM…``, where ``POSIX``, ``Linux``, ``pidfds-or-jobs``
+and ``CGROUP``, the variable with a cgroup's directory, count as such. A comment may also hold a
+block, which the page takes and its readers do not.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 
 import pytest
 
+import cgroups
 import noinherit
 from noinherit import _sys, aio, run_with
 
@@ -39,6 +40,7 @@ RUN = {"python", "console"}
 SYSTEMS = {
     "POSIX": os.name == "posix",
     "Linux": sys.platform == "linux",
+    "CGROUP": cgroups.works(),
     "pidfds-or-jobs": sys.platform == "win32" or hasattr(os, "pidfd_open"),
 }
 # There is nothing in them that could run; sh is for commands that change what they are run on.
@@ -87,7 +89,7 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 def environment(directory: Path) -> dict[str, str]:
     environ = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     path = os.pathsep.join(map(str, (directory / "programs", SCRIPTS, os.environ["PATH"])))
-    return {**environ, "PATH": path, "HOME": str(directory)}
+    return {**environ, "PATH": path, "HOME": str(directory), "CGROUP": str(cgroups.here())}
 
 
 def prepare(block: Block, directory: Path) -> dict[str, str]:

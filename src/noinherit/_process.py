@@ -522,8 +522,10 @@ class Process(_Popen["AnyStr"]):
 
         For a child that was started with ``lifeline=True``. It returns when the lifeline shows that
         no process holds it, which is a proof: double forks, new sessions and reused process ids
-        make no difference. A process that has closed the lifeline is not found. On Windows, all
-        processes of the child's job are ended; a process that has broken away is not.
+        make no difference. A process that has closed the lifeline is not found. If the child was
+        started with ``cgroup=``, SIGKILL is also sent to every process in that cgroup and below it
+        (Linux 5.14). On Windows, all processes of the child's job are ended; a process that has
+        broken away is not.
 
         :param grace:
            Seconds to let them end by themselves first, after SIGTERM; on Windows after
@@ -684,6 +686,13 @@ def spawn_with(
        exec. With ``process_group=0`` or ``start_new_session=True``, the whole process group is
        killed. On Windows, the child and all its descendants are. On POSIX the child receives one
        more descriptor, and escapes if it closes that. `Process.detach` undoes it.
+    :param cgroup:
+       The directory of a cgroup, version 2, that the child is born in (:manpage:`cgroups(7)`): a
+       path, a descriptor number, or an object with ``fileno()``. With ``lifeline=True``,
+       `Process.kill_descendants` kills every process in it and below it, whatever started it: so
+       make one for this child. Linux only. Before glibc 2.39, or with an option that
+       :manpage:`posix_spawn(3)` does not have, the call starts one extra Python interpreter first,
+       and the child enters the cgroup just before it becomes the program.
     :param listen_fds:
        Keys of `fds` that are also announced by systemd's socket activation
        (:manpage:`sd_listen_fds(3)`). They receive the numbers from 3 up, in this order, and the

@@ -26,6 +26,8 @@ def own() -> str:
 
 def mounted(kind: str) -> Path | None:
     """Return where a file system of this kind, ``cgroup`` or ``cgroup2``, is mounted; or None."""
+    if sys.platform != "linux":
+        return None  # under Wine, Linux's /proc can be seen
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/mountinfo").read_text().splitlines():
             before, _, after = line.partition(" - ")
@@ -34,12 +36,18 @@ def mounted(kind: str) -> Path | None:
     return None
 
 
+def here() -> Path | None:
+    """Return the directory of `own`."""
+    root = mounted("cgroup2")
+    return root and root / own().lstrip("/")
+
+
 @contextlib.contextmanager
 def new() -> Iterator[Path]:
     """Yield a new one. At its end, all that is in it is killed."""
-    root = mounted("cgroup2")
-    assert root is not None
-    made = root / own().lstrip("/") / f"noinherit-test-{os.getpid()}-{next(_numbers)}"
+    parent = here()
+    assert parent is not None
+    made = parent / f"noinherit-test-{os.getpid()}-{next(_numbers)}"
     made.mkdir()
     try:
         yield made
