@@ -72,6 +72,11 @@ def is_empty(cgroup: Path, timeout: float) -> bool:
         return True
 
 
+def inside(cgroup: Path) -> str:
+    """Return what /proc shows for a process in `cgroup`, a `new` one."""
+    return f"{own().rstrip('/')}/{cgroup.name}"
+
+
 @functools.cache
 def works() -> bool:
     """Return whether one can be made, and a process can be in it and be killed by it."""

@@ -51,11 +51,6 @@ def cgroup() -> Iterator[Path]:
         yield made
 
 
-def in_proc(cgroup: Path) -> str:
-    """Return what /proc shows for a process in `cgroup`."""
-    return f"{cgroups.own().rstrip('/')}/{cgroup.name}"
-
-
 @pytest.fixture(
     params=[pytest.param("posix_spawn", marks=needs_cgroup_in_posix_spawn), "trampoline"]
 )
@@ -77,7 +72,7 @@ class TestBirth:
         fds = {a: b, b: a} if moved else {a: a}
         before = held()
         seen = witness(fds, cgroup=cgroup, **WAYS[way])
-        assert seen.cgroup == in_proc(cgroup)
+        assert seen.cgroup == cgroups.inside(cgroup)
         assert seen.extra == {number: identity(fd) for number, fd in fds.items()}
         assert held() == before
 
@@ -97,7 +92,7 @@ class TestBirth:
             "an object": Directory(),
         }[given]
         try:
-            assert witness(cgroup=value, cwd="/").cgroup == in_proc(cgroup)
+            assert witness(cgroup=value, cwd="/").cgroup == cgroups.inside(cgroup)
         finally:
             os.close(number)
 
@@ -108,7 +103,7 @@ class TestBirth:
     ) -> None:
         env = dict(os.environ)
         seen = witness({"a": make_file()}, cgroup=cgroup, preexec_fn=preexec_fn, env=env, **options)
-        assert seen.cgroup == in_proc(cgroup)
+        assert seen.cgroup == cgroups.inside(cgroup)
         assert len(seen.extra) == 1 + ("lifeline" in options)
 
     @needs_root
@@ -116,18 +111,18 @@ class TestBirth:
     def test_of_another_user(self, preexec_fn: Any, cgroup: Path) -> None:
         options: Any = {"user": 65534, "group": 65534, "extra_groups": []}
         done = run_with(SHOW, cgroup=cgroup, preexec_fn=preexec_fn, stdout=-1, text=True, **options)
-        assert done.stdout.strip() == f"0::{in_proc(cgroup)}"
+        assert done.stdout.strip() == f"0::{cgroups.inside(cgroup)}"
 
     def test_of_a_child_that_gets_all_that_is_inheritable(self, cgroup: Path) -> None:
         with Process(PROBE, close_fds=False, cgroup=cgroup, stdout=-1, text=True) as child:
             output, _ = child.communicate()
-        assert in_proc(cgroup) in output
+        assert cgroups.inside(cgroup) in output
 
     def test_of_an_asyncio_child(self, way_in: str, run: Run[None], cgroup: Path) -> None:
         async def main() -> None:
             async with await aio.spawn_with(SHOW, cgroup=cgroup, stdout=-1) as child:
                 output, _ = await child.communicate()
-                assert output == f"0::{in_proc(cgroup)}\n".encode()
+                assert output == f"0::{cgroups.inside(cgroup)}\n".encode()
 
         run(main())
 

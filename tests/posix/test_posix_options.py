@@ -29,6 +29,7 @@ from unittest import mock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import cgroups
 from capabilities import needs_proc
 from noinherit import Process, _sys, spawn_with
 from probe import held, identity
@@ -65,7 +66,13 @@ class Pool:
         }
         strays = [low, theirs.detach(), fcntl.fcntl(low, fcntl.F_DUPFD, HIGH + 9)]
         self.directory = os.open(PLACE, os.O_RDONLY)
-        for number in (*self.number.values(), *strays, self.directory):
+        numbers = [*self.number.values(), *strays, self.directory]
+        self.cgroup: dict[str | None, Any] = {None: None}
+        if cgroups.works():
+            path = self.cgroup["path"] = keep.enter_context(cgroups.new())
+            self.cgroup["number"] = os.open(path, os.O_RDONLY)
+            numbers.append(self.cgroup["number"])
+        for number in numbers:
             keep.callback(os.close, number)
         for number in (self.number["inheritable file"], *strays):
             os.set_inheritable(number, True)
@@ -97,6 +104,7 @@ requests = st.fixed_dictionaries(
         "extra_groups": st.sampled_from([None, [], [7, 8]]) if ROOT else st.none(),
         "umask": st.sampled_from([-1, 0o27]),
         "cwd": st.sampled_from([None, "path", "number", "object"]),
+        "cgroup": st.sampled_from([None, "path", "number"]) if cgroups.works() else st.none(),
         "session": st.sampled_from([None, "start_new_session", "process_group"]),
         "preexec_fn": st.sampled_from([None, os.getpid]),
         "restore_signals": st.booleans(),
@@ -140,6 +148,7 @@ class Seen:
             "blocked": _numbers(status["SigBlk"]),
             "ignored": _numbers(status["SigIgn"]),
             "cwd": identity(str(folder / "cwd")),
+            "cgroup": (folder / "cgroup").read_text().splitlines()[-1],
             "process group": int(process_group),
             "session": int(session),
         }
@@ -210,6 +219,8 @@ def asked(request: dict[str, Any], pool: Pool, pid: int, ours: Seen) -> dict[str
         state["umask"] = request["umask"]
     if request["cwd"] is not None:
         state["cwd"] = identity(PLACE)
+    if request["cgroup"] is not None:
+        state["cgroup"] = f"0::{cgroups.inside(pool.cgroup['path'])}"
     if request["session"] is not None:
         state["process group"] = pid
     if request["session"] == "start_new_session":
@@ -237,6 +248,7 @@ def start(request: dict[str, Any], pool: Pool, options: dict[str, Any]) -> Proce
     options["cwd"] = {None: None, "path": PLACE, "number": pool.directory, "object": pool}[
         request["cwd"]
     ]
+    options["cgroup"] = pool.cgroup[request["cgroup"]]
     process: Process[bytes] = spawn_with(args, **options)
     return process
 
