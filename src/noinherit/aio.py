@@ -201,6 +201,8 @@ class Process:
             self._released.cancel()
         for transport in self._transports.values():
             transport.close()
+        if (cgroup_kill := self._popen._cgroup_kill) is not None:  # noqa: SLF001 -- the two are one
+            cgroup_kill.close()
         if not killed:
             self._stop_watching()
             return

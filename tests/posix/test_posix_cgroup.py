@@ -292,6 +292,22 @@ class TestKill:
             (cgroup / "cgroup.kill").chmod(0o200)
 
 
+def test_is_not_held_after_the_block(cgroup: Path, run: Run[None]) -> None:
+    async def main(cgroup: Path | None) -> None:
+        async with await aio.spawn_with(["true"], cgroup=cgroup, lifeline=True) as child:
+            pass
+        assert cgroup is None or held() == before
+        assert child.returncode == 0
+
+    run(main(None))  # a loop opens its own descriptors late
+    before = held()
+    with spawn_with(["true"], cgroup=cgroup, lifeline=True) as child:
+        pass
+    assert held() == before
+    assert child.returncode == 0
+    run(main(cgroup))
+
+
 def test_a_forked_child_does_not_hold_it(cgroup: Path) -> None:
     script = """
 import os, sys, noinherit
