@@ -17,7 +17,7 @@ import pytest
 
 import noinherit
 from capabilities import needs_exit_event
-from noinherit import _process, aio, exceptions
+from noinherit import _spawn_with, aio, exceptions
 from probe import identity
 from support import CHEAP, PROBE, Witness
 from test_lifeline import LAUNCHER, PYTHON
@@ -206,7 +206,7 @@ def test_a_spawn_that_is_cancelled_leaves_no_child(
         started.append(noinherit.spawn_with(*args, **options))
         return started[-1]
 
-    monkeypatch.setattr(_process, "spawn_with", spawn_with)
+    monkeypatch.setattr(_spawn_with, "spawn_with", spawn_with)
 
     async def main() -> None:
         tasks = asyncio.all_tasks()
@@ -346,7 +346,7 @@ def test_children_asked_for_at_once_start_in_different_rounds_of_the_loop(
 ) -> None:
     rounds = 0
     started_in: list[int] = []
-    start = _process.spawn_with
+    start = _spawn_with.spawn_with
 
     def spawn(*args: Any, **options: Any) -> Any:
         started_in.append(rounds)
@@ -367,7 +367,7 @@ def test_children_asked_for_at_once_start_in_different_rounds_of_the_loop(
         await asyncio.gather(*(start_and_wait() for _ in range(20)))
         counter.cancel()
 
-    monkeypatch.setattr(_process, "spawn_with", spawn)
+    monkeypatch.setattr(_spawn_with, "spawn_with", spawn)
     run(main())
     assert len(set(started_in)) == 20
 

@@ -23,7 +23,7 @@ USES = """
 import contextlib, json, os, socket, subprocess, sys
 
 def everything(noinherit, cheap, python):
-    posix = noinherit.spawn_with.__globals__["_sys"].backend.SPEAKS_LISTEN_FDS
+    posix = noinherit.Process.__init__.__globals__["_sys"].backend.SPEAKS_LISTEN_FDS
     with contextlib.ExitStack() as stack:
         # Not enter_context: since Python 3.15, that imports inspect.
         file = open(os.devnull)

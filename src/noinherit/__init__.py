@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from ._flags import get_noinherit, open_noinherit, set_noinherit, set_noinherit_all
     from ._install import install, uninstall
     from ._jobserver import jobserver_fds
-    from ._process import Process, spawn_with
+    from ._process import Process
     from ._run_with import run_with
+    from ._spawn_with import spawn_with
     from ._trace import Leak, Place, Trace, trace
     from .child import InheritedFd, inherited
 
@@ -90,13 +91,13 @@ _LATER = {
     "set_noinherit": "_flags",
     "set_noinherit_all": "_flags",
     "socketpair": "_channel",
-    "spawn_with": "_process",
+    "spawn_with": "_spawn_with",
     "trace": "_trace",
     "uninstall": "_install",
 }
 # Nothing is loaded later than that: a server may call chroot, or give up the permission to read
 # this package, before it starts a child. So using a name of one of these modules loads them all.
-_SPAWNING = ("_exec_with", "_flags", "_install", "_process", "_run_with", "aio")
+_SPAWNING = ("_exec_with", "_flags", "_install", "_process", "_run_with", "_spawn_with", "aio")
 # The roles of `_sys` that other modules use.
 _ROLES = {"_audit": ["backend"], "_channel": ["ends"], "_trace": ["watch"], "child": ["ends"]}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 from . import _plan, _sys, _types
-from ._process import spawn_with
+from ._spawn_with import spawn_with
 from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False

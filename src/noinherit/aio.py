@@ -10,7 +10,7 @@ import os
 import subprocess
 from typing import Any, Literal, Unpack
 
-from . import _plan, _process, _sys
+from . import _plan, _process, _spawn_with, _sys
 from ._channel import Channel
 from ._options import Args, SpawnOptions
 from .exceptions import UnsupportedOptionError
@@ -385,7 +385,7 @@ async def spawn_with(
                 if options.get(name) == subprocess.PIPE:
                     pipes[name], their_end = _sys.loops.pipe(to_child=name == "stdin")
                     options[name] = theirs.enter_context(their_end)
-            popen = _process.spawn_with(args, fds=fds, **options)
+            popen = _spawn_with.spawn_with(args, fds=fds, **options)
             theirs.close()
             if popen._lifeline is not None:  # noqa: SLF001 -- the two are one
                 undo.callback(popen._lifeline.close)  # noqa: SLF001 -- likewise

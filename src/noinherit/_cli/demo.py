@@ -9,7 +9,7 @@ import socket
 import subprocess
 
 from .._flags import set_noinherit
-from .._process import spawn_with
+from .._spawn_with import spawn_with
 from .._sys.interpreter import required_interpreter
 from .output import say
 

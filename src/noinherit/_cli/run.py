@@ -8,7 +8,7 @@ import os
 import signal
 
 from .. import _listen, _sys
-from .._process import spawn_with
+from .._spawn_with import spawn_with
 from . import opening
 from .output import fail, tell
 
