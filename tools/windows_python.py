@@ -14,6 +14,7 @@ processes that it started.
 The Windows Python has the version of the Python that runs this program, borrows its standard
 library, which is the same on every platform, and runs on this machine's Wine. With ``--newest
 3.14``, it is a Python 3.14; its standard library and its Wine come from Debian sid, into FOLDER.
+There, ``--bits 32`` runs a 32-bit one, whose tests and storms also start 64-bit children.
 
 Needs a mingw compiler, and wine or, with ``--newest``, apt-get, dpkg-deb and patchelf; says so if
 one is missing.
@@ -38,7 +39,7 @@ from pathlib import Path
 from linux_python import download
 
 # Raise it when what `build` makes changes: older folders are then made anew.
-RECIPE = "5"
+RECIPE = "6"
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 CARRIER = "panda3d==1.10.16"
 # Later ones want more of Windows than Wine 8 has.
@@ -66,8 +67,8 @@ def pytest_sessionfinish():  # xdist ends a worker that takes long after this
 """
 # Debian keeps wineserver out of PATH.
 WINE = {"wine": "wine", "wineserver": "wine64"}
-COMPILER = {"x86_64-w64-mingw32-gcc": "gcc-mingw-w64-x86-64"}
-COMPILER_32 = "i686-w64-mingw32-gcc"
+COMPILER_64, COMPILER_32 = "x86_64-w64-mingw32-gcc", "i686-w64-mingw32-gcc"
+COMPILER = {COMPILER_64: "gcc-mingw-w64-x86-64"}
 PACKERS = {"apt-get": "apt", "dpkg-deb": "dpkg", "patchelf": "patchelf"}
 # Wine 10 with what its server and its own DLLs load. It does without the rest.
 NEWEST_WINE = ["wine64", "libwine", "wine-common", "libc6", "libunwind8", "liblzma5"]
@@ -93,11 +94,13 @@ def programs(wanted: dict[str, str]) -> dict[str, str]:
 class WindowsPython:
     """One Windows Python, its Wine prefix, and what runs in them."""
 
-    def __init__(self, folder: Path, newest: str | None) -> None:
+    def __init__(self, folder: Path, newest: str | None, bits: int = 64) -> None:
         self.folder = folder.resolve()
         self.newest = newest is not None
         self.version = newest or RUNNING
+        self.bits = bits
         self.home = self.folder / "python"
+        self.python_32 = self.folder / "python32" / "python.exe"
         self.node = self.folder / "node" / "node.exe"
         if self.newest:
             self.programs = programs(COMPILER | PACKERS)
@@ -142,8 +145,14 @@ class WindowsPython:
                 subprocess.run([server, argument], env=self.environment, check=False)
 
     def python(self, *arguments: str, **options: str) -> int:
-        """Run the Windows Python."""
-        return self.wine(str(self.home / "python.exe"), *arguments, **options)
+        """Run the Windows Python of `bits`."""
+        programs = [self.home / "python.exe", self.python_32]
+        mine, other = programs if self.bits == 64 else reversed(programs)
+        if not mine.exists():
+            raise SystemExit(f"A 32-bit Python needs --newest and {COMPILER_32}.")
+        if other.exists():
+            options["OTHER_PYTHON"] = f"Z:{other}"
+        return self.wine(str(mine), *arguments, **options)
 
     def see(self, source: Path) -> None:
         """Let every Python there import what is in `source`, also the isolated ones."""
@@ -160,11 +169,11 @@ class WindowsPython:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         self.home.mkdir(parents=True)
-        self._interpreter()
-        self._launcher()
+        self._interpreter(self.home, "win_amd64", COMPILER_64)
         if self.newest:
             with tempfile.TemporaryDirectory() as scratch:
                 self._from_debian(Path(scratch))
+            self._python_32()
         else:
             self._library(Path(sysconfig.get_path("stdlib")))
         self._tools()
@@ -181,22 +190,22 @@ class WindowsPython:
             raise SystemExit("The Windows Python that was built does not start.")
         stamp.write_text(recipe)
 
-    def _pip(self, command: str, *arguments: str) -> None:
+    def _pip(self, command: str, *arguments: str, platform: str = "win_amd64") -> None:
         subprocess.run(
             [
                 *(sys.executable, "-m", "pip", command, "--quiet", "--disable-pip-version-check"),
                 *("--only-binary=:all:", "--implementation", "cp"),
-                *("--platform", "win_amd64", "--python-version", self.version),
+                *("--platform", platform, "--python-version", self.version),
                 *arguments,
             ],
             check=True,
         )
 
-    def _interpreter(self) -> None:
-        modules = self.home / "DLLs"
-        modules.mkdir()
+    def _interpreter(self, home: Path, platform: str, compiler: str) -> None:
+        modules = home / "DLLs"
+        modules.mkdir(parents=True)
         with tempfile.TemporaryDirectory() as downloads:
-            self._pip("download", "--no-deps", "--dest", downloads, CARRIER)
+            self._pip("download", "--no-deps", "--dest", downloads, CARRIER, platform=platform)
             (wheel,) = Path(downloads).glob("*.whl")
             with zipfile.ZipFile(wheel) as archive:
                 for name in archive.namelist():
@@ -210,33 +219,33 @@ class WindowsPython:
                     ):
                         continue
                     beside = re.match(r"(python\d+|vcruntime.*)\.dll$", base, re.IGNORECASE)
-                    target = (self.home if beside else modules) / base
+                    target = (home if beside else modules) / base
                     target.write_bytes(archive.read(name))
-
-    def _compile(self, target: Path, *arguments: str | Path) -> None:
-        compiler = self.programs["x86_64-w64-mingw32-gcc"]
-        subprocess.run([compiler, "-o", target, *arguments], check=True)
-
-    def compiled(self, source: Path) -> str:
-        """Return the Windows path of the program made from one C file."""
-        target = self.folder / f"{source.stem}.exe"
-        self._compile(target, source)
-        return f"Z:{target}"
-
-    def compiled_32(self, source: Path) -> dict[str, str]:
-        """Return the environment with the path of the 32-bit program made from one C file."""
-        if shutil.which(COMPILER_32) is None:
-            print(f"No {COMPILER_32} here: the tests that need 32-bit programs will say so.")
-            return {}
-        target = self.folder / f"{source.stem}-32.exe"
-        subprocess.run([COMPILER_32, "-o", target, source], check=True)
-        return {f"{source.stem.upper()}32": f"Z:{target}"}
-
-    def _launcher(self) -> None:
         source = self.folder / "main.c"
         source.write_text(LAUNCHER)
-        dll = self.home / f"python{self.version.replace('.', '')}.dll"
-        self._compile(self.home / "python.exe", "-municode", source, dll)
+        dll = home / f"python{self.version.replace('.', '')}.dll"
+        program = home / "python.exe"
+        subprocess.run([compiler, "-o", program, "-municode", source, dll], check=True)
+
+    def _python_32(self) -> None:
+        """Make a 32-bit Python, which shares the library; Wine 8 would not run it."""
+        if shutil.which(COMPILER_32) is None:
+            return
+        home = self.python_32.parent
+        self._interpreter(home, "win32", COMPILER_32)
+        (home / "Lib").symlink_to(self.home / "Lib")
+
+    def compiled(self, source: Path) -> dict[str, str]:
+        """Return the environment with the paths of the programs made from one C file."""
+        made = {}
+        for compiler, suffix in ((COMPILER_64, ""), (COMPILER_32, "32")):
+            if shutil.which(compiler) is None:
+                print(f"No {compiler} here: the tests that need 32-bit programs will say so.")
+                continue
+            target = self.folder / f"{source.stem}{suffix}.exe"
+            subprocess.run([compiler, "-o", target, source], check=True)
+            made[f"{source.stem.upper()}{suffix}"] = f"Z:{target}"
+        return made
 
     def _library(self, source: Path) -> None:
         shutil.copytree(
@@ -301,19 +310,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--newest", metavar="VERSION", help="of Debian sid, with its Wine")
+    parser.add_argument("--bits", type=int, choices=[32, 64], default=64, help="of the Python")
     parser.add_argument("command", choices=["build", "run", "test", "coverage"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args(argv)
     # Else nothing would be stopped below.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    windows = WindowsPython(options.folder, options.newest)
+    windows = WindowsPython(options.folder, options.newest, options.bits)
     try:
         windows.build()
         if options.command == "build":
             return 0
-        helpers = Path(__file__).parent.parent / "tests" / "helpers"
-        passed_on = {"NOTHING": windows.compiled(helpers / "nothing.c")}
+        passed_on = {}
+        for source in (Path(__file__).parent.parent / "tests" / "helpers").glob("*.c"):
+            passed_on |= windows.compiled(source)
+        if windows.node.exists():
+            passed_on["NODE"] = f"Z:{windows.node}"
         if options.command != "run":
             # Where noinherit is on the path only, nothing tells pytest of its plugin.
             plugins = ["-p", "noinherit.pytest_plugin", "--noinherit=error"]
@@ -322,10 +335,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if data := os.environ.get("COVERAGE_FILE"):
                     passed_on["COVERAGE_FILE"] = f"Z:{data}"
             options.arguments[:0] = ["-m", "pytest", *plugins]
-            passed_on["WRITER"] = windows.compiled(helpers / "writer.c")
-            passed_on |= windows.compiled_32(helpers / "writer.c")
-            if windows.node.exists():
-                passed_on["NODE"] = f"Z:{windows.node}"
         windows.see(Path.cwd() / "src")
         return windows.python(*options.arguments, **passed_on)
     finally:

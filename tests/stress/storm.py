@@ -56,30 +56,30 @@ if sys.platform == "win32":
     ]
     _kernel32.CloseHandle.argtypes = [ctypes.c_void_p]
 
-    def _open_stray(path: str) -> int:
+    def open_stray(path: str) -> int:
         inheritable = _SecurityAttributes(ctypes.sizeof(_SecurityAttributes), None, 1)
         handle = _kernel32.CreateFileW(path, 0x80000000, 7, ctypes.byref(inheritable), 3, 0, None)
         return int(handle)
 
-    def _close_stray(stray: int) -> None:
+    def close_stray(stray: int) -> None:
         _kernel32.CloseHandle(stray)
 
 else:
     _libc = ctypes.CDLL(None)
 
-    def _open_stray(path: str) -> int:
+    def open_stray(path: str) -> int:
         return int(_libc.open(os.fsencode(path), os.O_RDONLY))
 
-    def _close_stray(stray: int) -> None:
+    def close_stray(stray: int) -> None:
         _libc.close(stray)
 
 
 def _strays(path: str) -> None:
     """Open, keep for a moment and close, as a careless C library does."""
-    strays = [_open_stray(path) for _ in range(random.randint(1, 8))]
+    strays = [open_stray(path) for _ in range(random.randint(1, 8))]
     time.sleep(_BREATH)
     for stray in strays:
-        _close_stray(stray)
+        close_stray(stray)
 
 
 def _reuse(path: str) -> None:
@@ -186,11 +186,11 @@ def _options() -> dict[str, Any]:
 
 def _can_be_seen(path: str) -> bool:
     """Return whether a child that takes everything is caught with a stray."""
-    stray = _open_stray(path)
+    stray = open_stray(path)
     try:
         told = subprocess.run(PROBE, stdout=subprocess.PIPE, close_fds=False, check=True).stdout
     finally:
-        _close_stray(stray)
+        close_stray(stray)
     report = json.loads(told)
     return len(report["fds"]) > 3 or len(report["handles"]) > len(report["fds"])
 
