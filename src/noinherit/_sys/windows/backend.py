@@ -209,6 +209,19 @@ def Trampoline(variables: Mapping[str, str]) -> NoReturn:  # noqa: N802 -- a cla
     raise AssertionError("unreachable")
 
 
+def _has_streams_of_its_own(start: Start, startup: structs.STARTUPINFOW) -> bool:
+    """Return whether nothing is redirected, and the child will not have this process's console.
+
+    The system then gives it the streams of its own console, or none, as to any child of Popen's.
+    """
+    return (
+        not start.streams
+        and all(each.number > 2 for each in start.held)
+        and bool(start.creationflags & structs.OTHER_CONSOLES)
+        and not startup.dwFlags & structs.STARTF_USESTDHANDLES
+    )
+
+
 def spawn(start: Start) -> tuple[int, Any]:
     """Start the child by CreateProcessW; return its process id and an owner of its handle."""
     startup, listed = startup_info(start.startupinfo)
@@ -216,7 +229,9 @@ def spawn(start: Start) -> tuple[int, Any]:
     handed = [each for each in start.held if not isinstance(each, HeldSocket)]
     sources = dict(start.streams)
     if sources or start.held or listed:
-        sources = {**streams(startup, sources), **{each.number: each.copy for each in handed}}
+        if not _has_streams_of_its_own(start, startup):
+            sources = streams(startup, sources)
+        sources |= {each.number: each.copy for each in handed}
     with Letterbox(sockets) if sockets else contextlib.nullcontext() as letterbox:
         if letterbox is not None:
             sources[LETTERBOX] = letterbox.reader

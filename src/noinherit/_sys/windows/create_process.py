@@ -90,8 +90,8 @@ def startup_info(info: Any) -> tuple[structs.STARTUPINFOW, list[int]]:
 
 
 def fill_startup_info(startup: structs.STARTUPINFOW, child_handles: Mapping[int, int]) -> None:
-    """Put the standard streams of the child into `startup`."""
-    if child_handles:
+    """Put the standard streams of the child, if it is given any, into `startup`."""
+    if 0 in child_handles:
         startup.dwFlags |= structs.STARTF_USESTDHANDLES
         startup.hStdInput, startup.hStdOutput, startup.hStdError = (
             child_handles[number] for number in range(3)

@@ -22,7 +22,7 @@ from . import structs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from typing import Any, Protocol
 
     from .create_process import Attributes
@@ -113,10 +113,10 @@ def describe_strategy() -> tuple[str, str, dict[str, str]]:
 
 
 def start_child(
-    child: Startable, sources: Mapping[int, int], listed: Iterable[int]
+    child: Startable, sources: Mapping[int, int], listed: Collection[int]
 ) -> tuple[int, Any]:
     """Start `child` with `sources`, by number, and with the handles `listed` by the caller."""
-    if not sources:
+    if not sources and not listed:
         return child.start({}, {})
     chosen = _asked_for()
     # A caller's own list means handles of this process, under the values they have here.
