@@ -63,6 +63,7 @@ class TestNothingHereIsEverInheritable:
             seen.append(inheritable(os.getpid()))
             return real(*args)
 
+        helper_parent.helper_parent()  # its start is none of what is looked at
         before = inheritable(os.getpid())
         monkeypatch.setattr(k32, "CreateProcessW", create)
         for options in ({}, {"stdin": subprocess.PIPE, "stderr": subprocess.DEVNULL}):

@@ -11,7 +11,6 @@ if sys.platform != "win32":
 assert sys.platform == "win32"
 
 import ctypes
-import os
 import subprocess
 import warnings
 from collections.abc import Callable, Iterator
@@ -228,43 +227,90 @@ class TestChildrenHaveThisProcesss:
         assert plain == ours
         assert ours.split()[1] == "1"
 
-    @pytest.mark.parametrize("limits", [0, 0x800], ids=["no breakaway", "breakaway if asked for"])
-    def test_job(self, limits: int) -> None:
-        script = (
-            "import subprocess, sys; from noinherit import spawn_with\n"
-            "input()\n"
-            "children = [start([sys.executable, '-ISc', 'input()'], stdin=subprocess.PIPE)\n"
-            "            for start in (subprocess.Popen, spawn_with)]\n"
-            "print(*[child.pid for child in children], flush=True); input()\n"
-            "for child in children: child.communicate(b'\\n')"
-        )
-        job = k32.CreateJobObjectW(None, None)
-        information = structs.JOBOBJECT_EXTENDED_LIMIT_INFORMATION()
-        information.BasicLimitInformation.LimitFlags = limits
-        k32.SetInformationJobObject(
-            job,
-            structs.JobObjectExtendedLimitInformation,
-            ctypes.byref(information),
-            ctypes.sizeof(information),
-        )
-        with subprocess.Popen(
-            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as parent:
-            assert parent.stdin
-            assert parent.stdout
-            k32.AssignProcessToJobObject(job, int(parent._handle))  # type: ignore[attr-defined]  # private
-            parent.stdin.write("\n")
-            parent.stdin.flush()
-            pids = [os.getpid(), *map(int, parent.stdout.readline().split())]
-            found = []
-            for pid in pids:
-                process = k32.OpenProcess(0x1400, False, pid)  # PROCESS_QUERY_…INFORMATION
-                answer = ctypes.c_int32()
-                assert ctypes.WinDLL("kernel32").IsProcessInJob(
-                    ctypes.c_void_p(process), ctypes.c_void_p(job), ctypes.byref(answer)
-                )
-                found.append(bool(answer.value))
-                k32.CloseHandle(process)
-            parent.communicate("\n")
+    @pytest.mark.parametrize(
+        "limits",
+        [
+            pytest.param([0], id="no breakaway"),
+            pytest.param([0x800], id="breakaway if asked for"),
+            pytest.param([0x1000], id="silent breakaway"),
+            pytest.param([0, 0], id="nested"),
+            pytest.param([0x800, 0], id="nested in breakaway if asked for"),
+            pytest.param([0, 0x1000], id="nested with silent breakaway"),
+        ],
+    )
+    def test_jobs(self, limits: list[int]) -> None:
+        jobs = [make_job(each) for each in limits]
+        plain, ours = jobs_of_children(jobs, before=True)
+        assert plain == ours
+        # Without a breakaway, each job holds them.
+        assert plain == [each != 0x1000 for each in limits]
+        for job in jobs:
+            k32.CloseHandle(job)
+
+    def test_a_job_that_this_process_enters_later(self) -> None:
+        job = make_job(0)
+        assert jobs_of_children([job], before=False) == ([True], [True])
         k32.CloseHandle(job)
-        assert found == [False, True, True]
+
+
+def make_job(limits: int) -> int:
+    job: int = k32.CreateJobObjectW(None, None)
+    information = structs.JOBOBJECT_EXTENDED_LIMIT_INFORMATION()
+    information.BasicLimitInformation.LimitFlags = limits
+    k32.SetInformationJobObject(
+        job,
+        structs.JobObjectExtendedLimitInformation,
+        ctypes.byref(information),
+        ctypes.sizeof(information),
+    )
+    return job
+
+
+PARENT_IN_JOBS = """
+import os, subprocess, sys
+from noinherit import spawn_with
+if sys.argv[1] == "later":
+    spawn_with(sys.executable + " -ISc pass", stdin=subprocess.DEVNULL).wait()
+print("ready", flush=True)
+input()
+children = [start([sys.executable, "-ISc", "input()"], stdin=subprocess.PIPE)
+            for start in (subprocess.Popen, spawn_with)]
+print(*[child.pid for child in children], flush=True)
+input()
+for child in children:
+    child.communicate(b"\\n")
+"""
+
+
+def jobs_of_children(jobs: list[int], *, before: bool) -> tuple[list[bool], list[bool]]:
+    """Return which of `jobs`, that hold their parent, hold a child of Popen's, and one of ours.
+
+    The parent is put into them, the outer one first, `before` it starts its first child, or later.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT_IN_JOBS, "now" if before else "later"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stdin
+        assert parent.stdout
+        assert parent.stdout.readline() == "ready\n"
+        for job in jobs:
+            k32.AssignProcessToJobObject(job, int(parent._handle))  # type: ignore[attr-defined]  # private
+        parent.stdin.write("\n")
+        parent.stdin.flush()
+        pids = map(int, parent.stdout.readline().split())
+        plain, ours = ([is_in(pid, job) for job in jobs] for pid in pids)
+        parent.communicate("\n")
+    return plain, ours
+
+
+def is_in(pid: int, job: int) -> bool:
+    process = k32.OpenProcess(0x1400, False, pid)  # PROCESS_QUERY_…INFORMATION
+    answer = ctypes.c_int32()
+    assert ctypes.WinDLL("kernel32").IsProcessInJob(
+        ctypes.c_void_p(process), ctypes.c_void_p(job), ctypes.byref(answer)
+    )
+    k32.CloseHandle(process)
+    return bool(answer.value)

@@ -49,6 +49,7 @@ class HelperParent:
     job = 0
 
     def __init__(self) -> None:
+        self.in_job = _is_in_job()
         limits = structs.JOBOBJECT_EXTENDED_LIMIT_INFORMATION()
         # Without the second, children would be in the job, too, and end with us.
         limits.BasicLimitInformation.LimitFlags = (
@@ -178,10 +179,21 @@ _lock = threading.Lock()
 _current: HelperParent | None = None
 
 
+def _is_in_job() -> bool:
+    answer = ctypes.c_int32()
+    k32.IsProcessInJob(k32.GetCurrentProcess(), None, ctypes.byref(answer))
+    return bool(answer.value)
+
+
 def helper_parent() -> HelperParent:
-    """Return the helper of this process, alive when it was looked at; made on first use."""
+    """Return the helper of this process, alive when it was looked at; made on first use.
+
+    It is made anew if this process has entered its first job since: a child has the jobs that the
+    helper was created in.
+    """
     global _current  # noqa: PLW0603 -- one per process is the point
     with _lock:
-        if _current is None or not _current.is_alive():
+        in_job = _is_in_job()
+        if _current is None or not _current.is_alive() or in_job != _current.in_job:
             _current = HelperParent()
         return _current

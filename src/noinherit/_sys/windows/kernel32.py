@@ -223,6 +223,15 @@ AssignProcessToJobObject = declare(
     hJob=HANDLE,
     hProcess=HANDLE,
 )
+IsProcessInJob = declare(
+    _kernel32,
+    "IsProcessInJob",
+    BOOL,
+    false_and_last_error,
+    ProcessHandle=HANDLE,
+    JobHandle=HANDLE,
+    Result=POINTER(BOOL),
+)
 TerminateProcess = declare(
     _kernel32,
     "TerminateProcess",
