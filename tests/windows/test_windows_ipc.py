@@ -23,7 +23,7 @@ from typing import Any
 import probe
 from noinherit import Process, exceptions, fd_arg, run_with, socketpair, spawn_with
 from noinherit._sys.windows import ws2_32
-from support import CHEAP, child
+from support import CHEAP, PRELUDE, child
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
 
@@ -283,3 +283,16 @@ class TestSockets:
             assert child(script, {"a": sock}, executable=launcher).stdout == told
         with pytest.raises(FileNotFoundError):
             child(script)
+
+    def test_a_socket_that_a_launcher_did_not_pass_on_is_an_error(self) -> None:
+        launcher = (
+            "import subprocess\n"
+            "args = [sys.executable, '-c', os.environ['LAUNCHED']]\n"
+            "subprocess.run(args, close_fds=False, check=True)"
+        )
+        missing = (
+            "print(refused(exceptions.NotInheritedError, inherited().__getitem__, 'a').reason)"
+        )
+        env = {**os.environ, "LAUNCHED": PRELUDE + missing}
+        with socket.socket() as sock:
+            assert "started by a launcher" in child(launcher, {"a": sock}, env=env).stdout
