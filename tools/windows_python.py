@@ -16,7 +16,7 @@ that it started.
 The Windows Python has the version of the Python that runs this program, borrows its standard
 library, which is the same on every platform, and runs on this machine's Wine. With ``--newest
 3.14``, it is a Python 3.14; its standard library and its Wine come from Debian sid, into FOLDER.
-There, ``--bits 32`` runs a 32-bit one, whose tests and storms also start 64-bit children.
+There, ``--bits 32 run`` runs a 32-bit one. It has no pytest: hypothesis is built for 64 bits.
 
 Needs a mingw compiler, and wine or, with ``--newest``, apt-get, dpkg-deb and patchelf; says so if
 one is missing.
@@ -338,6 +338,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args(argv)
+    if options.bits == 32 and options.command != "run":
+        parser.error("--bits 32 is for run only")
     # Else nothing would be stopped below.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     windows = WindowsPython(options.folder, options.newest, options.bits)
