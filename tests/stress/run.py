@@ -3,7 +3,8 @@
 It shows how far it is. ``--times 0.1`` does a tenth of it, ``--times 60`` goes on for hours. The
 exit status is 0 if no child held anything but what it was given, and nothing was left behind.
 ``proof`` is the storm again with ``NOINHERIT_STRATEGY=scan``, which must find some strays: it shows
-that the storm can. ``widths`` is Windows's: children of either bitness, and the helper is killed.
+that the storm can. ``widths``, by its name only, is Windows's: children of either bitness, and
+the helper is killed.
 """
 
 from __future__ import annotations
@@ -44,14 +45,15 @@ def tests(times: float) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--times", type=float, default=1.0, help="how much of it")
-    parser.add_argument("only", nargs="*", help="tests, storm, proof, soak, widths; all if none")
+    parser.add_argument("only", nargs="*", help="tests, storm, proof, soak: all if none; widths")
     options = parser.parse_args()
     wrong: list[str] = []
     parts = {"tests": tests, "storm": storm.run, "proof": storm.prove, "soak": soak.run}
     parts["widths"] = widths.run
     if unknown := set(options.only) - set(parts):
         parser.error(f"no part is called {', '.join(sorted(unknown))}")
-    for name in options.only or parts:
+    # By its name only: Wine 8 has no 32-bit half, and keeps eight handles of this process.
+    for name in options.only or [name for name in parts if name != "widths"]:
         wrong += parts[name](options.times)
     for each in wrong[:20]:
         print("WRONG:", each)
