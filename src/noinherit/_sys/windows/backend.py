@@ -209,6 +209,10 @@ def Trampoline(variables: Mapping[str, str]) -> NoReturn:  # noqa: N802 -- a cla
     raise AssertionError("unreachable")
 
 
+# With each of these, a child is not in the console of the caller.
+_OTHER_CONSOLES = structs.DETACHED_PROCESS | structs.CREATE_NEW_CONSOLE | structs.CREATE_NO_WINDOW
+
+
 def _has_streams_of_its_own(start: Start, startup: structs.STARTUPINFOW) -> bool:
     """Return whether nothing is redirected, and the child will not have this process's console.
 
@@ -217,7 +221,7 @@ def _has_streams_of_its_own(start: Start, startup: structs.STARTUPINFOW) -> bool
     return (
         not start.streams
         and all(each.number > 2 for each in start.held)
-        and bool(start.creationflags & structs.OTHER_CONSOLES)
+        and bool(start.creationflags & _OTHER_CONSOLES)
         and not startup.dwFlags & structs.STARTF_USESTDHANDLES
     )
 
