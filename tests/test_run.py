@@ -99,6 +99,7 @@ class TestArguments:
         [
             ([], "there is no command to run"),
             (["--"], "there is no command to run"),
+            (["--socket-mode", "660", "--", "x"], "--socket-mode: it is for --listen unix:PATH"),
             (["--fd", "3=a", "--fd", "3=b", "--", "x"], "argument --fd: 3 is given twice"),
             (["--fd", "3=a", "--listen", ":1", "x"], "argument --fd: 3 is a listener's number"),
             (["--listen", "a=:1", "--listen", "a=:2", "x"], "argument --listen: a is given twice"),

@@ -168,6 +168,9 @@ def _refuse_what_cannot_be(options: Any, listeners: range) -> None:
     for name in names:
         if names.count(name) > 1:
             options.refuse(f"argument --listen: {name} is given twice")
+    unix = any(each.transport == "unix" for each in options.listen)
+    if options.socket_mode is not None and not unix:
+        options.refuse("argument --socket-mode: it is for --listen unix:PATH")
     taken = [key for key, _, _ in options.fd]
     limit = _sys.backend.limit()
     for key in taken:
