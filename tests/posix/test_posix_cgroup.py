@@ -322,7 +322,7 @@ with noinherit.spawn_with(["cat"], stdin=0, cgroup=sys.argv[1], lifeline=True) a
     if pid == 0:
         os._exit(len(set(held()) - before))
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    child.kill_descendants()
+    child.kill()
 assert set(held()) == before
 """
     args = [sys.executable, "-c", script, str(cgroup), HELPERS]
