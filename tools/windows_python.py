@@ -63,17 +63,7 @@ int __stdcall wWinMain(void *own, void *none, wchar_t *line, int show) {
     return Py_Main(__argc, __wargv);
 }
 """
-# A pytest plugin for `coverage`, because ``coverage run`` would not measure in xdist's workers. It
-# is the first plugin that each of them imports: before noinherit's.
-MEASURE = """
-import coverage, pytest
-measuring = coverage.Coverage()
-measuring.start()
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish():  # xdist ends a worker that takes long after this
-    measuring.stop()
-    measuring.save()
-"""
+MEASURE = (Path(__file__).parent / "measure.py").read_text(encoding="utf-8")
 # Debian keeps wineserver out of PATH.
 WINE = {"wine": "wine", "wineserver": "wine64"}
 COMPILER_64, COMPILER_32 = "x86_64-w64-mingw32-gcc", "i686-w64-mingw32-gcc"
