@@ -47,6 +47,23 @@ print(json.dumps(seen))
 """
 ATTACHED = os.environ.get("ATTACHED", "")
 needs_attached = pytest.mark.skipif(not ATTACHED, reason="needs attached.c, compiled, as ATTACHED")
+
+
+def printed(script: str, console: int, strategy: str, folder: Path) -> bytes:
+    """Return what a Python prints that runs `script` with a console of its own, or none."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, ATTACHED, str(folder / "seen")],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        creationflags=console,
+        check=False,
+        timeout=120,
+        env={**os.environ, "NOINHERIT_STRATEGY": strategy},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 # Wine looks for the console in the nominal parent, which has none.
 CONSOLES = [
     pytest.param(subprocess.CREATE_NEW_CONSOLE, "handle-list", id="console, handle-list"),
@@ -66,17 +83,7 @@ CONSOLES = [
 def test_a_child_has_the_console_and_the_streams_of_a_plain_one(
     console: int, strategy: str, tmp_path: Path
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PARENT, ATTACHED, str(tmp_path / "seen")],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        creationflags=console,
-        check=False,
-        timeout=120,
-        env={**os.environ, "NOINHERIT_STRATEGY": strategy},
-    )
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout)
+    seen = json.loads(printed(PARENT, console, strategy, tmp_path))
     assert len(seen) == 10
     # With a descriptor and nothing redirected, the child has the parent's streams, where the system
     # would choose them: see docs/gotchas/windows.md.
@@ -130,17 +137,7 @@ for start in (subprocess.Popen, spawn_with):
 def test_ctrl_break_ends_a_child_as_a_plain_one(
     console: int, strategy: str, tmp_path: Path
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", BREAK, ATTACHED, str(tmp_path / "seen")],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        creationflags=console,
-        check=False,
-        timeout=60,
-        env={**os.environ, "NOINHERIT_STRATEGY": strategy},
-    )
-    assert done.returncode == 0, done.stderr
-    plain, ours = done.stdout.decode().split()
+    plain, ours = printed(BREAK, console, strategy, tmp_path).decode().split()
     assert plain == ours
     if not plain.isdecimal():
         pytest.skip(f"needs a CTRL_BREAK_EVENT that ends a child of subprocess.Popen: {plain}")
