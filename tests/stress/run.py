@@ -29,7 +29,7 @@ EXAMPLES = 200 if WINE else 5_000
 def tests(times: float) -> list[str]:
     """Run the faults, the bad input, and many requests with options of POSIX."""
     os.environ["NOINHERIT_EXAMPLES"] = str(max(int(EXAMPLES * times), 20))
-    seconds = str(int(600 + 600 * times))
+    seconds = str(int(180 + 1020 * times))
     here = Path(__file__).parent
     arguments = ["-p", "no:cacheprovider", "--timeout", seconds, str(here)]
     arguments += [

@@ -307,3 +307,38 @@ class TestHelper:
         assert k32.WaitForSingleObject(child, 10_000) == structs.WAIT_OBJECT_0
         k32.CloseHandle(helper)
         k32.CloseHandle(child)
+
+    @pytest.mark.parametrize("late", [False, True])
+    def test_the_interpreter_does_not_end_between_a_childs_creation_and_its_run(
+        self, late: bool
+    ) -> None:
+        script = (
+            "import atexit, sys, threading, time\n"
+            "begin, created = threading.Event(), threading.Event()\n"
+            "late = sys.argv[1] == 'True'\n"
+            "if late: atexit.register(lambda: begin.set() or time.sleep(0.5))\n"
+            "import noinherit\n"
+            "from noinherit._sys.windows.create_process import NewProcess\n"
+            "def slow(child, _):\n"
+            "    print(child.pid, flush=True)\n"
+            "    created.set()\n"
+            "    time.sleep(1)\n"
+            "NewProcess.check_parent = slow\n"
+            "def spawn():\n"
+            "    begin.wait()\n"
+            "    noinherit.spawn_with(sys.argv[2:], fds={3: 2})\n"
+            "threading.Thread(target=spawn, daemon=True).start()\n"
+            "if not late: begin.set(), created.wait()\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", script, str(late), *CHEAP], stdout=subprocess.PIPE, text=True
+        ) as parent:
+            assert parent.wait(60) == 0
+            assert parent.stdout
+            told = parent.stdout.readline()
+            if told:
+                child = open_process(int(told))
+                if child and k32.WaitForSingleObject(child, 10_000) != structs.WAIT_OBJECT_0:
+                    os.kill(int(told), 9)
+                    pytest.fail("the child was left suspended")
+            assert bool(told) is not late

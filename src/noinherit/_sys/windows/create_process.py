@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import encodings.utf_16_le  # noqa: F401 -- str.encode would import it at the first spawn
 import os
 import subprocess
 import sys
+import threading
+import time
 
 from . import structs
 
@@ -162,6 +165,26 @@ class Request:
         self.environment = _environment_block(env, added_env)
 
 
+# The starts under way, and the thread that ends the interpreter once it does.
+_starting: set[NewProcess] = set()
+_ending: int | None = None
+_PATIENCE = 5.0  # seconds: a program on a network may take long to open
+
+
+@atexit.register
+def _finish_starts() -> None:
+    """Wait for the starts of other threads, because the end of the interpreter ends those threads.
+
+    A child that one of them has created, but not yet let run, would stay suspended for ever, with
+    all that it was given. Exit handlers that were registered earlier may still start children.
+    """
+    global _ending  # noqa: PLW0603 -- an interpreter ends once
+    _ending = threading.get_ident()
+    until = time.monotonic() + _PATIENCE
+    while _starting and time.monotonic() < until:
+        time.sleep(0.001)
+
+
 class NewProcess:
     """Owner of a child that is ended on leaving the context, unless it was let `run`.
 
@@ -181,9 +204,15 @@ class NewProcess:
             k32.TerminateProcess(self._created.hProcess, 1)
             k32.CloseHandle(self._created.hProcess)
             k32.CloseHandle(self._created.hThread)
+        _starting.discard(self)
 
     def create(self, request: Request, attributes: Attributes) -> None:
         """Create it; with handles to inherit, suspended."""
+        _starting.add(self)
+        if _ending not in (None, threading.get_ident()):
+            # The interpreter is about to end this thread: better before the child is there.
+            _starting.discard(self)
+            time.sleep(_PATIENCE)
         inherits = structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST in attributes
         self._resume = inherits and not request.creationflags & structs.CREATE_SUSPENDED
         extended = structs.STARTUPINFOEXW(StartupInfo=request.startup)
