@@ -1,11 +1,10 @@
 """CPython's own test suites, as shipped with the interpreter, against `Process`.
 
-``python tests/conformance`` puts `noinherit.Process` in the place of `subprocess.Popen` and runs
-``test_subprocess`` and ``test_asyncio.test_subprocess``. The exit status is 0 if exactly the tests
-listed in `INSIDES` fail, besides those that fail with `subprocess.Popen` on this system, too. A
-listed test that passes is an error.
-
-``python tests/conformance --install`` does it by `noinherit.install`.
+``python tests/conformance`` runs ``test_subprocess`` and ``test_asyncio.test_subprocess`` twice, at
+the same time: with `noinherit.Process` in the place of `subprocess.Popen` (``--replace`` does this
+alone), and by `noinherit.install` (``--install``). The exit status is 0 if exactly the tests listed
+in `INSIDES` fail, besides those that fail with `subprocess.Popen` on this system, too. A listed
+test that passes is an error.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 import unittest
 from typing import Any
 
@@ -96,11 +96,37 @@ def flattened(suite: unittest.TestSuite) -> list[unittest.TestCase]:
     return tests
 
 
-if __name__ == "__main__":
-    names = sys.argv[1:]
-    chosen: type[subprocess.Popen[Any]] = Popen
-    if names[:1] == ["--install"]:
-        chosen = noinherit.Process
+def run_both(names: list[str]) -> int:
+    """Run `names` in both ways, each in a process of its own, and show what both said."""
+    statuses = []
+    with contextlib.ExitStack() as stack:
+        begun = []
+        for way in ("--replace", "--install"):
+            said = stack.enter_context(tempfile.TemporaryFile())
+            command = [sys.executable, __file__, way, *names]
+            begun.append((way, said, subprocess.Popen(command, stdout=said, stderr=said)))
+        for way, said, process in begun:
+            statuses.append(process.wait())
+            said.seek(0)
+            print(way, flush=True)
+            sys.stdout.buffer.write(said.read())
+            sys.stdout.flush()
+    return max(statuses)
+
+
+def main() -> int:
+    """Do what the command says; return the exit status."""
+    ways: dict[str, type[subprocess.Popen[Any]]] = {
+        "--replace": Popen,
+        "--install": noinherit.Process,
+    }
+    way, *names = sys.argv[1:] or [""]
+    if way not in ways:
+        return run_both(sys.argv[1:])
+    if way == "--install":
         INSIDES.update(INSTALLED)
-        del names[0]
-    sys.exit(run(names or list(SUITES), chosen))
+    return run(names or list(SUITES), ways[way])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
