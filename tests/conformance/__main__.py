@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from pathlib import Path
 from typing import Any
 
 import noinherit
@@ -103,8 +104,11 @@ def run_both(names: list[str]) -> int:
         begun = []
         for way in ("--replace", "--install"):
             said = stack.enter_context(tempfile.TemporaryFile())
-            command = [sys.executable, __file__, way, *names]
-            begun.append((way, said, subprocess.Popen(command, stdout=said, stderr=said)))
+            # Their own directories: some tests make one of a fixed name.
+            place = stack.enter_context(tempfile.TemporaryDirectory())
+            command = [sys.executable, Path(__file__).resolve(), way, *names]
+            process = subprocess.Popen(command, stdout=said, stderr=said, cwd=place)
+            begun.append((way, said, process))
         for way, said, process in begun:
             statuses.append(process.wait())
             said.seek(0)
