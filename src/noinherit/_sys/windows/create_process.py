@@ -1,4 +1,4 @@
-"""CreateProcessW and all that it takes: command line, environment, streams, numbers."""
+"""CreateProcessW and what it needs: attributes, environment, streams, the table of numbers."""
 
 from __future__ import annotations
 
@@ -110,7 +110,8 @@ def fill_table(
     """Put the C runtime's table of descriptors into `startup`; return whether it needs one.
 
     `pointer` is the size of a pointer in the child, because the runtime there reads the handles at
-    its own width, whatever the parent's is.
+    its own width, whatever the parent's is. See docs/gotchas/windows.md, "Numbers on Windows" and
+    "Programs of another bitness".
     """
     count = max(child_handles, default=0) + 1
     if count <= 3:
