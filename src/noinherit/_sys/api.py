@@ -51,7 +51,8 @@ class Held:
         self.key = key
         self.number = number
         self.copy = copy
-        # As in the manifest. On Windows, identity and handle are only known when the child starts.
+        # As in the manifest. On Windows, `identity` and `handle` are set when the child starts; on
+        # POSIX, ``{handle}`` of an fd_arg is the number.
         self.kind = kind
         self.identity = identity
         self.handle = number
@@ -126,7 +127,8 @@ if TYPE_CHECKING:
         job: int
         # A copy of the open directory that `cwd` names, if it names one.
         directory: int | None
-        # What puts the child into its cgroup, if it has one.
+        # The number that `Backend.hold_cgroup` returned, and what the caller calls the cgroup, for
+        # the message of an error.
         cgroup: int | None
         cgroup_name: Any
         engine: Any
@@ -178,7 +180,7 @@ if TYPE_CHECKING:
 
         # Whether communicate() reads in threads, which return the output only at the child's end.
         OUTPUT_AFTER_KILL: bool
-        # The usual notation of a descriptor's number, or of a handle.
+        # The usual notation of a descriptor's number; on Windows, of a handle.
         NUMBER_FORMAT: str
         # Whether programs on this platform understand systemd's socket activation.
         SPEAKS_LISTEN_FDS: bool
@@ -334,10 +336,13 @@ if TYPE_CHECKING:
         job: int
 
         def fasten(self, identity: Any, *, group: bool) -> None:
-            """Begin with it: `identity` has just been started; `group`: as leader of a group."""
+            """Have it end the child `identity`, which has just been started.
+
+            With `group`, the child leads a process group, and the whole group is ended.
+            """
 
         def is_over(self) -> bool:
-            """Return whether nothing is left that it would end; the child has been reaped."""
+            """Return whether it would end no process any more; the child has been reaped."""
 
         def close(self) -> None:
             """Let the child live on."""
@@ -366,10 +371,11 @@ if TYPE_CHECKING:
         def end_heirs(
             self, pid: int, inode: int, leash: Leash | None, *, gently: bool
         ) -> Collection[int]:
-            """Tell the child `pid` and all it has left to end, or end them; return whom it reached.
+            """Ask the child `pid` and its descendants to end if `gently`, else end them.
 
-            These are process ids; `pid` on Windows, if it reached any. On POSIX, the child is
-            reached only if it holds its end of the lifeline, which has the number `inode`.
+            Return the ids of the processes that were reached; on Windows, `pid` stands for all of
+            them. On POSIX, these are the processes that hold the child's end of the lifeline, the
+            socket `inode`: without it, the child itself is not reached.
             """
 
         def leash(self, *, die_with_parent: bool, lifeline: bool) -> Leash | None:
@@ -451,7 +457,7 @@ if TYPE_CHECKING:
             """
 
         def signal_heirs(self, inode: int, signum: int) -> list[int]:
-            """Send `signum` to all that hold the socket `inode`; return how many got it."""
+            """Send `signum` to the processes that hold the socket `inode`; return their ids."""
 
         @property
         def Leash(self) -> Callable[[], Leash]:  # noqa: N802 -- a class

@@ -5,7 +5,7 @@ technique is that of go-winio's ``CloseWrite``; the calls are Microsoft Learn's 
 
 libuv, and so Node, goes on waiting after such a message: in its src/win/pipe.c, only a broken pipe
 is the end of the file. Closing the pipe would also end the other direction. So when an end becomes
-a child's standard input, this direction moves to a pipe of its own (`split`), whose end of file is
+a child's standard input, this direction moves to a pipe of its own (`_split`), whose end of file is
 real. A child that receives the end as one descriptor needs both directions on one handle, and gets
 the message.
 """
@@ -47,15 +47,16 @@ _READING = _winapi.GENERIC_READ | structs.FILE_WRITE_ATTRIBUTES
 
 
 class SynchronousEnd:
-    """Owner of an end as unaware programs take it: every call waits until it is done.
+    """Owner of an end whose calls block, which programs that do not know noinherit need.
 
-    The system lets one call at a time at it: a read that waits keeps a write waiting, too.
+    Windows runs one call at a time on such a handle: while a read waits, a write waits as well.
     """
 
     _timeout: float | None = None
     # The other end, if it was created in this process and still exists.
     peer: weakref.ref[SynchronousEnd] | None = None
-    # Whether a child may have the handle for this direction: then `split` must not move it.
+    # Whether a child may have the handle for reading, or for writing. Then `_split` must not move
+    # that direction: the child would go on using the old pipe.
     source_given = False
     sink_given = False
     # A write that has begun and not ended; for an `OverlappedEnd` only.
@@ -63,10 +64,11 @@ class SynchronousEnd:
 
     def __init__(self, number: int) -> None:
         self._number = number
-        # The descriptors of the two directions, and their handles. `split` replaces one of them.
+        # The descriptors of the two directions, and their handles. `_split` replaces one of each.
         self.inlet = self.outlet = number
         self.source = self.sink = msvcrt.get_osfhandle(number)
-        # One at a time: the end of file is told once, and messages must not get mixed.
+        # One reader and one writer at a time: the parts of two messages must not mix, and the end
+        # of file must be sent once.
         self.reading = threading.Lock()
         self.writing = threading.Lock()
         self.ahead = b""  # what has arrived and was not asked for yet
@@ -136,12 +138,12 @@ class SynchronousEnd:
                 self.half_closed = True
 
     def interrupt(self) -> None:
-        pass  # what is under way ends when the peer lets it
+        pass  # a blocking call cannot be woken; it returns when the peer sends, reads or closes
 
     def close(self) -> None:
         numbers = {self._number, self.inlet, self.outlet} - {-1}
         self._number = self.inlet = self.outlet = -1
-        self.source = self.sink = 0  # other handles may get their values from here on
+        self.source = self.sink = 0  # from here on, other handles may receive these values
         for number in numbers:
             os.close(number)
 
@@ -167,7 +169,7 @@ class SynchronousEnd:
     def _split(self) -> None:
         """Move the direction from the peer to this end to a pipe of its own, if that is possible.
 
-        It is not if another process may already use this direction, or if a thread does.
+        It is impossible if another process may already use this direction, or a thread does.
         """
         peer = None if self.peer is None else self.peer()
         if peer is None or peer.fileno() == -1 or self.source_given or peer.sink_given:
@@ -243,7 +245,7 @@ class SynchronousEnd:
             self.write(b"", deadline)
 
     def _settle(self, deadline: float | None) -> None:
-        """Wait until what was begun is done; here, nothing is left in the middle."""
+        """Wait until a write that has begun is done; here, every write is done on return."""
 
     def _flush(self, deadline: float | None) -> None:
         k32.FlushFileBuffers(self.sink)
@@ -253,7 +255,7 @@ class OverlappedEnd(SynchronousEnd):
     """Owner of an end that reads and writes at once, with timeouts, until it is interrupted."""
 
     def __init__(self, number: int) -> None:
-        # First: whoever fails to own a number must not close it.
+        # First, because it can fail: this object must not close `number` before it owns it.
         self._interrupted: int = k32.CreateEventW(None, True, False, None)
         super().__init__(number)
 
@@ -291,11 +293,12 @@ class OverlappedEnd(SynchronousEnd):
                 return data
             if not in_time:
                 raise self._timed_out()
-            # Else _flush() has cancelled more than its own.
+            # Else CancelIoEx in _flush(), which cancels every call on the handle, cancelled this
+            # one: read again.
 
     def write(self, chunk: bytes, deadline: float | None) -> None:
-        # A write that has begun cannot be taken back: how much of it the peer has read, nothing
-        # would tell. So it is the next one that times out, before anything of it was sent.
+        # A write that has begun cannot be cancelled: no call reports how much of it the peer has
+        # read. So it counts as sent, and the next write times out, before it begins.
         self._settle(deadline)
         self.under_way, _ = _winapi.WriteFile(self.sink, chunk, overlapped=True)
         with contextlib.suppress(TimeoutError, BlockingIOError):
@@ -309,8 +312,8 @@ class OverlappedEnd(SynchronousEnd):
             operation.GetOverlappedResult(True)
 
     def _flush(self, deadline: float | None) -> None:
-        # FlushFileBuffers waits until the peer has read everything, and knows neither a time limit
-        # nor an event; hence a thread, which CancelIoEx frees.
+        # FlushFileBuffers waits until the peer has read everything, and has neither a timeout nor
+        # an event to wait for. So a thread calls it, and CancelIoEx ends the call.
         self._settle(deadline)
         done = k32.CreateEventW(None, True, False, None)
         failed: list[OSError] = []
@@ -330,7 +333,7 @@ class OverlappedEnd(SynchronousEnd):
             in_time = self._wait(done, deadline)
         finally:
             while not in_time and thread.is_alive():
-                # Again, as it may not have got to it the first time.
+                # Repeated, because the thread may not have entered the call the first time.
                 k32.CancelIoEx(self.sink, None)
                 thread.join(0.01)
             if thread.ident is not None:  # it could be started
@@ -360,6 +363,7 @@ class OverlappedEnd(SynchronousEnd):
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             if milliseconds < structs.INFINITE - 1:
                 return False
+            # Else this was the longest wait there is, and the deadline is later.
 
 
 def _outcome(operation: _winapi.Overlapped) -> bytes | None:
@@ -369,7 +373,7 @@ def _outcome(operation: _winapi.Overlapped) -> bytes | None:
 
 
 def _left(deadline: float) -> float:
-    # What a lock can be asked to wait for is limited, too.
+    # A lock accepts no longer timeout than TIMEOUT_MAX.
     return min(max(deadline - time.monotonic(), 0), threading.TIMEOUT_MAX)
 
 
@@ -399,8 +403,8 @@ def _connected(mode: int, access: int, kind: int, room: int) -> tuple[int, int]:
     the size of the buffers.
     """
     name = rf"\\.\pipe\noinherit-{os.getpid()}-{os.urandom(16).hex()}"
-    # The only instance there can be, and the first: whoever was there before, or comes after,
-    # gets or causes an error, and nothing else.
+    # FIRST_PIPE_INSTANCE: if another process has made a pipe of this name, this call fails. One
+    # instance (the 1): if another process tries it later, its call fails.
     server = _winapi.CreateNamedPipe(
         name,
         mode | _winapi.FILE_FLAG_OVERLAPPED | _winapi.FILE_FLAG_FIRST_PIPE_INSTANCE,

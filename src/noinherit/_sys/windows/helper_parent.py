@@ -32,9 +32,9 @@ from .programs import system_directory
 def helper_programs() -> list[str]:
     """Return the programs that can be a helper, in the order in which to try them.
 
-    Every Windows has cmd.exe, but policies (AppLocker, WDAC) may forbid it to users; they do not
-    forbid the Python that runs. It is the second, because a Python of Microsoft's Store is started
-    through a link that only some processes can open.
+    - Every Windows has cmd.exe, but policies (AppLocker, WDAC) may forbid it to users.
+    - No policy forbids the Python that runs. It is the second choice, because a Python of
+      Microsoft's Store is started through a link that only some processes can open.
     """
     return [os.path.join(system_directory(), "cmd.exe"), sys._base_executable]  # type: ignore[attr-defined]  # noqa: SLF001 -- as multiprocessing
 
@@ -42,7 +42,7 @@ def helper_programs() -> list[str]:
 class HelperParent:
     """Owner of one suspended process and of the job that ends it when this process ends.
 
-    Closed when the last spawn that uses it lets go of it.
+    It is closed with the last reference to it: that of this module, or of a spawn that uses it.
     """
 
     process = 0
@@ -51,7 +51,7 @@ class HelperParent:
     def __init__(self) -> None:
         self.in_job = _is_in_job()
         limits = structs.JOBOBJECT_EXTENDED_LIMIT_INFORMATION()
-        # Without the second, children would be in the job, too, and end with us.
+        # Without SILENT_BREAKAWAY_OK, children would also be in the job, and end with this process.
         limits.BasicLimitInformation.LimitFlags = (
             structs.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
             | structs.JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK
@@ -63,8 +63,8 @@ class HelperParent:
             ctypes.byref(limits),
             ctypes.sizeof(limits),
         )
-        # In the job from its first moment: were it put there afterwards, a crash of this process
-        # in between would leave it behind for ever.
+        # In the job from its first moment: if it were put there afterwards, a crash of this process
+        # in between would leave the helper behind for ever.
         jobs = {structs.PROC_THREAD_ATTRIBUTE_JOB_LIST: handles(self.job)}
         try:
             created = self._create(jobs)
@@ -117,12 +117,15 @@ class HelperParent:
         return created
 
     def is_alive(self, patience: int = 0) -> bool:
-        """Return whether it is not seen to have ended within `patience` milliseconds."""
+        """Return False if its end is reported within `patience` milliseconds.
+
+        True is no proof: see `has_ended`.
+        """
         state: int = k32.WaitForSingleObject(self.process, patience)
         return state != structs.WAIT_OBJECT_0
 
     def has_ended(self) -> bool:
-        """Return whether another process has ended it."""
+        """Return whether it has ended, or is just ending; another process must have done that."""
         try:
             self.close_copies([self.duplicate_into(self.process)])
         except OSError:
@@ -147,7 +150,8 @@ class HelperParent:
     def close_copies(self, copies: Iterable[int]) -> None:
         """Close copies in the helper; never raises, for by then the child has been started.
 
-        A helper in which something would remain, such as the end of a pipe, is ended instead.
+        If that fails, the helper is ended: a copy that remained, such as the end of a pipe, would
+        keep the pipe open for ever.
         """
         for handle in copies:
             copy = ctypes.c_void_p()
@@ -186,10 +190,11 @@ def _is_in_job() -> bool:
 
 
 def helper_parent() -> HelperParent:
-    """Return the helper of this process, alive when it was looked at; made on first use.
+    """Return the helper of this process; make it on first use, and again if it has ended.
 
-    It is made anew if this process has entered its first job since: a child has the jobs that the
-    helper was created in.
+    It is also made again if this process has entered its first job since. Otherwise children would
+    escape that job: a child is in the jobs that the helper was created in. The helper may be ended
+    at any moment after the check: see `strategies`.
     """
     global _current  # noqa: PLW0603 -- one per process is the point
     with _lock:
