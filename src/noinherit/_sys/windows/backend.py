@@ -157,9 +157,9 @@ def has_number(value: Any) -> bool:
 
 
 def check_stream(name: str, value: Any) -> None:
-    """Refuse a socket, and a raw handle but in `fds`."""
+    """Refuse a socket, and a raw handle outside `fds`."""
     if isinstance(value, Handle) and not name.startswith("fds"):
-        # Popen would take it for a descriptor's number.
+        # Popen would read it as a descriptor's number.
         reason = "a raw handle is no stream; msvcrt.open_osfhandle() makes a descriptor of it"
         raise UnsupportedOptionError(name, shown(value), reason)
     if is_socket(value):
@@ -176,13 +176,13 @@ def unpatched(method: Any) -> Any:
 
 
 def make_inheritable_for_popen(streams: Iterable[int]) -> None:
-    """Make the copies that Popen's own engine passes on inheritable, which it counts on."""
+    """Make them inheritable, as Popen does; `private_copy`, in the place of that, did not."""
     for handle in streams:
         os.set_handle_inheritable(handle, True)
 
 
 def encoded_environment(env: Mapping[Any, Any] | None, added: Mapping[str, str]) -> NoReturn:
-    """Raise: Popen's own engine is not used with a table here."""
+    """Raise: here, Popen's own engine starts no child that has `fds`."""
     raise AssertionError("unreachable")
 
 
@@ -195,7 +195,7 @@ def become(
     *,
     reset_signals: bool,
 ) -> NoReturn:
-    """Raise: where HAS_EXEC is false, there is no such thing."""
+    """Raise: HAS_EXEC is False, so exec_with() has refused it."""
     raise AssertionError("unreachable")
 
 
@@ -216,7 +216,8 @@ _OTHER_CONSOLES = structs.DETACHED_PROCESS | structs.CREATE_NEW_CONSOLE | struct
 def _has_streams_of_its_own(start: Start, startup: structs.STARTUPINFOW) -> bool:
     """Return whether nothing is redirected, and the child will not have this process's console.
 
-    The system then gives it the streams of its own console, or none, as to any child of Popen's.
+    Then noinherit names no streams, and Windows gives the child those of its own console, or none,
+    as with Popen.
     """
     return (
         not start.streams
@@ -228,9 +229,10 @@ def _has_streams_of_its_own(start: Start, startup: structs.STARTUPINFOW) -> bool
 
 def spawn(start: Start) -> tuple[int, Any]:
     """Start the child by CreateProcessW; return its process id and an owner of its handle."""
-    startup, listed = startup_info(start.startupinfo)
+    startup, listed = startup_info(start.startupinfo)  # the caller's handle_list
     sockets = [each for each in start.held if isinstance(each, HeldSocket)]
     handed = [each for each in start.held if not isinstance(each, HeldSocket)]
+    # The handles of this process that the child receives, each under its number in the child.
     sources = dict(start.streams)
     if sources or start.held or listed:
         if not _has_streams_of_its_own(start, startup):

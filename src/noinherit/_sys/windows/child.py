@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .sockets import Letterbox
 
 from . import kernel32 as k32
-from .create_process import NewProcess, Request, fill_startup_info, fill_table, handles
+from .create_process import NewProcess, Request, fill_startup_info, fill_table, handle_array
 from .handles import private_copy, standard_handles
 from .programs import Command, expected_pointer_size
 
@@ -74,7 +74,7 @@ class Child:
         fill_startup_info(self._startup, child_handles)
         request = self._request()
         if job := self._start.job:
-            attributes = {**attributes, structs.PROC_THREAD_ATTRIBUTE_JOB_LIST: handles(job)}
+            attributes = {**attributes, structs.PROC_THREAD_ATTRIBUTE_JOB_LIST: handle_array(job)}
         kinds = {each.number: k32.GetFileType(each.copy) for each in self._handed}
         # A guess: the file found now may not be the one that is started. The child shows it.
         pointer = expected_pointer_size(request.program, request.line)

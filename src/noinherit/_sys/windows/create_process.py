@@ -77,8 +77,8 @@ class AttributeList:
         self.close()
 
 
-def handles(*values: int) -> ctypes.Array[ctypes.c_void_p]:
-    """Return `values` as C has an array of handles."""
+def handle_array(*values: int) -> ctypes.Array[ctypes.c_void_p]:
+    """Return `values` as an array in C, which is what an attribute's value points to."""
     return (ctypes.c_void_p * len(values))(*values)
 
 

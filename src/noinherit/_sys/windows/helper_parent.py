@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 assert sys.platform == "win32"
 
 from . import kernel32 as k32
-from .create_process import AttributeList, handles
+from .create_process import AttributeList, handle_array
 from .programs import system_directory
 
 
@@ -65,7 +65,7 @@ class HelperParent:
         )
         # In the job from its first moment: if it were put there afterwards, a crash of this process
         # in between would leave the helper behind for ever.
-        jobs = {structs.PROC_THREAD_ATTRIBUTE_JOB_LIST: handles(self.job)}
+        jobs = {structs.PROC_THREAD_ATTRIBUTE_JOB_LIST: handle_array(self.job)}
         try:
             created = self._create(jobs)
         except OSError as error:

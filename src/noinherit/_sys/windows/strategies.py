@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 assert sys.platform == "win32"
 
 from . import kernel32 as k32
-from .create_process import NewProcess, Request, fill_startup_info, handles
+from .create_process import NewProcess, Request, fill_startup_info, handle_array
 from .handles import duplicate, private_copy
 from .helper_parent import HelperParent, helper_parent, helper_programs
 from .programs import system_directory
@@ -136,7 +136,7 @@ def _start_by_handle_list(
     with _one_at_a_time, _exposed_here(sources) as child_handles:
         values = dict.fromkeys([*child_handles.values(), *listed])
         return child.start(
-            child_handles, {structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST: handles(*values)}
+            child_handles, {structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST: handle_array(*values)}
         )
 
 
@@ -146,8 +146,10 @@ def _start_through_helper(child: Startable, sources: Mapping[int, int]) -> tuple
         try:
             with _exposed_in(helper, sources) as child_handles:
                 attributes = {
-                    structs.PROC_THREAD_ATTRIBUTE_PARENT_PROCESS: handles(helper.process),
-                    structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST: handles(*child_handles.values()),
+                    structs.PROC_THREAD_ATTRIBUTE_PARENT_PROCESS: handle_array(helper.process),
+                    structs.PROC_THREAD_ATTRIBUTE_HANDLE_LIST: handle_array(
+                        *child_handles.values()
+                    ),
                 }
                 return child.start(child_handles, attributes, helper.pid)
         except OSError:
