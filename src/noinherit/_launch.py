@@ -5,10 +5,9 @@ from __future__ import annotations
 import subprocess
 import threading
 
-from . import _channel, _handoff, _lifetime, _plan, _sys
+from . import _channel, _handoff, _lifetime, _listen, _plan, _sys
 from ._entry import descriptor, is_open_directory
 from ._lifeline import Lifeline
-from ._listen import variables
 from ._sys import forks
 from .exceptions import UnsupportedOptionError
 
@@ -65,7 +64,7 @@ class Launch:
                 limit=backend.limit(),
             )
         # The variables for listen_fds, except LISTEN_PID.
-        self.announced = _announced(listen_fds, entries)
+        self.announced = _listen.variables(listen_fds, entries)
         _plan.check_references(args, options["env"], entries, backend.has_number)
         _check_streams(redirected)
         backend.check(entries, options)
@@ -214,13 +213,6 @@ class Launch:
             self.abandon()
             if leash is not None:
                 leash.after_fork()
-
-
-def _announced(listen_fds: Sequence[Key], entries: Sequence[Entry]) -> dict[str, str]:
-    """Return the environment variables for `listen_fds`; raise if systemd's protocol has none."""
-    if not listen_fds:
-        return {}
-    return variables(listen_fds, entries)
 
 
 def _check_streams(redirected: Mapping[int, Any]) -> None:

@@ -8,18 +8,20 @@ from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from ._entry import Entry, Key
 
 FIRST = 3  # SD_LISTEN_FDS_START
 
 
-def variables(keys: Iterable[Key], entries: Iterable[Entry]) -> dict[str, str]:
-    """Return all variables that announce `keys` of ``fds``, except ``LISTEN_PID``.
+def variables(keys: Sequence[Key], entries: Iterable[Entry]) -> dict[str, str]:
+    """Return all variables that announce `keys` of ``fds``, except ``LISTEN_PID``; {} without keys.
 
     Raises `UnsupportedOptionError` if the protocol cannot announce them in this order.
     """
+    if not keys:
+        return {}
     if not _sys.backend.SPEAKS_LISTEN_FDS:
         instead = (
             "systemd's protocol exists on POSIX only; "

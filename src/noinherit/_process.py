@@ -283,14 +283,14 @@ class Process(_Popen["AnyStr"]):
         self.args = start.args  # without its FdArgs
 
     def _spawn(self, start: Start) -> None:
-        close = bool(start.streams)
+        close = bool(start.streams)  # else there is nothing to close
         try:
             self.pid, handle = _sys.backend.spawn(start)
             self._child_created = True
             if handle is not None:
                 self._handle = handle
         except StrategyRefusedError:
-            close = False  # they are for the next attempt
+            close = False  # the next attempt needs the pipes
             raise
         finally:
             if close:
@@ -305,7 +305,7 @@ class Process(_Popen["AnyStr"]):
 
     def _get_handles(self, stdin: Any, stdout: Any, stderr: Any) -> tuple[Any, ...]:
         if stdin is stdout is stderr is None:
-            return -1, -1, -1, -1, -1, -1  # Popen gets there by way of a context manager
+            return -1, -1, -1, -1, -1, -1  # as Popen's own, without the cost of its ExitStack
         return super()._get_handles(stdin, stdout, stderr)
 
     def pidfd(self) -> int:
@@ -332,8 +332,8 @@ class Process(_Popen["AnyStr"]):
     def handle(self) -> int:
         """The child's process handle; this object keeps the ownership.
 
-        It is closed with the last reference to it, so keep one, and do not close it. On other
-        systems, reading it raises `AttributeError`.
+        It is closed with the last reference to this object: keep one, and do not close the handle.
+        On other systems, this raises `AttributeError`.
 
         Availability: Windows.
         """
@@ -354,8 +354,9 @@ class Process(_Popen["AnyStr"]):
         elif self.poll() is None:
             identity.send_signal(sig)
 
-    # Popen's attribute, where Popen has it: uninstall() can make this object one of a class that is
-    # a plain Popen again. asyncio sets it, too, when its own watcher has reaped the child.
+    # The value is in __dict__, where Popen keeps it: after uninstall(), this object can belong to a
+    # class that is a plain Popen again. A property, so that the identity is dropped whichever code
+    # has reaped the child: asyncio's own watcher also sets it.
     @property
     def returncode(self) -> int | _types.Any:
         """The child's exit status; None until it is known, as in `subprocess.Popen`."""
@@ -548,7 +549,7 @@ class Process(_Popen["AnyStr"]):
             else:
                 descendants.kill_cgroup()
                 return status
-        raise AssertionError("kill() does not end")
+        raise AssertionError("unreachable: kill() yields or raises")
 
     def _descendants(self) -> Descendants:
         return Descendants(self, self._lifeline, self._leash, self._cgroup_kill)
