@@ -26,15 +26,17 @@ class Launch:
     1. The constructor validates the request. It raises every `RequestError` and creates nothing.
     2. `open` creates the descriptors that the child should hold.
     3. `close` closes this process's copies once the child has started.
-       If no child was started, `abandon` closes everything instead.
+       If no child was started, `abandon` closes everything instead; `reopen` tries another engine.
+
+    In a process that another thread forks in between, `after_fork` closes everything.
     """
 
     lifeline: Lifeline | None = None
     trampoline: Trampoline | None = None
     leash: Leash | None = None
     directory: int | None = None  # a copy of the open directory that cwd names, if it names one
-    # What puts the child into its cgroup, if it has one (see the backend's hold_cgroup), and the
-    # cgroup for an error.
+    # For a child with a cgroup: the number that `Backend.hold_cgroup` returned, and what the caller
+    # calls the cgroup, for the message of an error.
     cgroup: int | None = None
     cgroup_name: Any = None
     cgroup_kill: CgroupKill | None = None  # with a lifeline
@@ -72,9 +74,9 @@ class Launch:
         self._open_directory = cwd if is_open_directory(cwd) else None
         if self._open_directory is not None:
             backend.check_directory(cwd)
-        self._cgroup = options["cgroup"]
-        if self._cgroup is not None:
-            backend.check_cgroup(self._cgroup)
+        self._wanted_cgroup = options["cgroup"]
+        if self._wanted_cgroup is not None:
+            backend.check_cgroup(self._wanted_cgroup)
         _channel.check_whole(entries)
         # With stdout=None, Popen would send STDOUT to our stdout, not to fds[1].
         stdin, stdout, stderr = streams
@@ -97,7 +99,9 @@ class Launch:
         self.reset_signals: bool = options["reset_signals"]
         # Popen's own engine can do none of these.
         self._beyond_popen = (
-            self.reset_signals or self._open_directory is not None or self._cgroup is not None
+            self.reset_signals
+            or self._open_directory is not None
+            or self._wanted_cgroup is not None
         )
         self.held: Sequence[Held] = ()
         self._copies: list[int] = []
@@ -111,7 +115,7 @@ class Launch:
         return self._streams
 
     def reopen(self) -> bool:
-        """Make them again for Popen's own engine, if the chosen one does not work any more.
+        """Do as `open` again, for Popen's own engine; the chosen one does not work any more.
 
         Returns False if no other engine may be used.
         """
@@ -136,7 +140,7 @@ class Launch:
         # First, because these raise for a closed descriptor and nothing else is open yet.
         if self._open_directory is not None:
             self.directory = _sys.backend.hold_directory(self._open_directory, self._copies)
-        if self._cgroup is not None:
+        if self._wanted_cgroup is not None:
             self._open_cgroup()
         if self._entries:
             held = _sys.backend.hold(self._entries, self._copies, in_place=in_place)
@@ -156,11 +160,12 @@ class Launch:
         if self._needs_trampoline or needs_code:
             with forks.held_off:
                 self.trampoline = _sys.backend.Trampoline(self.announced)
+            # In place, so that it usually needs no copy: the trampoline knows its number here.
             held += self._hold_end(_plan.REPORT, self.trampoline.theirs, held, in_place=True)
         self.held = held
 
     def _open_cgroup(self) -> None:
-        value = self._cgroup
+        value = self._wanted_cgroup
         self.cgroup_name = descriptor(value) if is_open_directory(value) else value
         directory, self.cgroup = _sys.backend.hold_cgroup(
             value, self._copies, by_popen=self.engine.by_popen
@@ -297,7 +302,8 @@ class Start:
         self.reset_signals = launch is not None and launch.reset_signals
         self._announced = {} if launch is None else launch.announced
         self.engine = engine = None if launch is None else launch.engine
-        # Whether Popen's own engine must start this child.
+        # Whether Popen's own engine must start this child. With close_fds=False and no descriptors,
+        # it does so on Windows also, where `engine` is another: the child inherits as from Popen.
         self.by_popen = engine is None or engine.by_popen or not (close_fds or self.held)
 
     @property
@@ -309,9 +315,6 @@ class Start:
             or self.process_group == 0
             or bool(self.creationflags & flag)
         )
-
-    def _is_for_popen(self) -> bool:
-        return self.engine is not None and self.engine.by_popen
 
     def resolve_command(self) -> Command:
         """Return the arguments, the environment, and the variables to add to it.
@@ -338,6 +341,7 @@ class Start:
         """
         args, env, added = self.resolve_command()
         executable, shell = self.executable, self.shell
+        # `held` includes pass_fds, except if a subclass bypassed Process.__init__.
         kept = tuple(each.copy for each in self.held if each.number > 2) or self.pass_fds
         preexec_fn, ids = self.preexec_fn, (self.gid, self.gids, self.uid)
         # encoded_environment copies os.environ atomically; another thread may be changing it.
@@ -356,7 +360,7 @@ class Start:
         elif env is None and preexec_fn is not None:
             # env stays None: the program also gets what preexec_fn puts into the environment.
             variables = {**added, **self._announced}
-        elif added or (env is None and self._is_for_popen()):
+        elif added or (env is None and self.engine is not None and self.engine.by_popen):
             env = encoded_environment(env, added)
         if preexec_fn is not None:
             moved = trampoline is None and any(each.is_moved for each in self.held)
@@ -369,7 +373,8 @@ class Start:
         }
         _, p2cwrite, c2pread, _, errread, _ = self.pipes
         if ids[0] is None and getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False):
-            # -1 changes nothing, but Popen then forks: its posix_spawn would fail as ours has.
+            # The group -1 changes nothing, but makes Popen fork. Without it, Popen would use
+            # posix_spawn. A sandbox may refuse that, and is then the reason why Popen starts it.
             ids = (-1, *ids[1:])
         return (
             args,
