@@ -72,9 +72,32 @@ if TYPE_CHECKING:
     from ..api import Start
     from .actions import FileActions
 
+OUTPUT_AFTER_KILL = False
+NUMBER_FORMAT = "{}"
+SPEAKS_LISTEN_FDS = True
+HAS_EXEC = True
+_DUPLICATE = fcntl.F_DUPFD_CLOEXEC
+# What a sandbox answers for a system call that it refuses.
+_REFUSED = {errno.EACCES, errno.ENOSYS, errno.EPERM}
+_NOT_HERE = {errno.ENOENT, errno.ENOTDIR}
+# Errors of execve(2) about the program. Any other error comes from an earlier step.
+_OF_THE_PROGRAM = {
+    errno.E2BIG,
+    errno.EACCES,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOEXEC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.ETXTBSY,
+}
+
 
 def check(entries: Sequence[Entry], options: Mapping[str, Any]) -> None:
     """Raise for ``listen_fds`` if no Python can start as its trampoline."""
+    # As in Launch: a function before preexec_fn can set LISTEN_PID, and no trampoline is needed.
     by_function = options["preexec_fn"] is not None and options["env"] is None
     if options["listen_fds"] and not by_function:
         require_python("listen_fds", options["listen_fds"])
@@ -87,6 +110,8 @@ def choose_engine(
     chosen = strategy()
     if chosen.by_popen or _beyond_posix_spawn(options):
         return PopenEngine
+    # A debugger follows the children of Popen's own engine only. In the place of a program that a
+    # trampoline starts, it would see the trampoline.
     if fork_exec.is_followed() and not _may_need_trampoline(entries, options):
         return PopenEngine
     return chosen
@@ -94,9 +119,9 @@ def choose_engine(
 
 def _may_need_trampoline(entries: Sequence[Entry], options: Mapping[str, Any]) -> bool:
     return (
-        bool(options.get("reset_signals"))
-        or options.get("cgroup") is not None
-        or is_open_directory(options.get("cwd"))
+        bool(options["reset_signals"])
+        or options["cgroup"] is not None
+        or is_open_directory(options["cwd"])
         or any(
             entry.fixed and entry.number not in (0, 1, 2, descriptor(entry.value))
             for entry in entries
@@ -105,7 +130,10 @@ def _may_need_trampoline(entries: Sequence[Entry], options: Mapping[str, Any]) -
 
 
 def _beyond_posix_spawn(options: Mapping[str, Any]) -> bool:
-    """Return whether this libc's posix_spawn cannot honour one of `options`."""
+    """Return whether this libc's posix_spawn cannot honour one of `options`.
+
+    `Process` passes on some options of Popen without knowing them: these may be missing.
+    """
     return (
         options["preexec_fn"] is not None
         or options.get("user") is not None
@@ -113,10 +141,10 @@ def _beyond_posix_spawn(options: Mapping[str, Any]) -> bool:
         or options.get("extra_groups") is not None
         or options.get("umask", -1) >= 0
         or not (options["close_fds"] or options["pass_fds"])
-        or bool(options.get("listen_fds"))
-        or (bool(options.get("start_new_session")) and not system.POSIX_SPAWN_SETSID)
-        or (options.get("cwd") is not None and not _can_enter(options["cwd"]))
-        or (options.get("cgroup") is not None and not can_set_cgroup())
+        or bool(options["listen_fds"])
+        or (bool(options["start_new_session"]) and not system.POSIX_SPAWN_SETSID)
+        or (options["cwd"] is not None and not _can_enter(options["cwd"]))
+        or (options["cgroup"] is not None and not can_set_cgroup())
     )
 
 
@@ -275,7 +303,7 @@ def spawn(start: Start) -> tuple[int, Any]:
         start.cgroup,
     )
     failure = errno.ENOENT
-    refused = False
+    has_failed = False  # posix_spawn has, whatever the reason
     for path in _candidates(program, directory, env):
         # stat first: it is cheaper than a failing spawn for each directory on PATH.
         code = 0 if path == program else _why_not(path, directory)
@@ -283,23 +311,23 @@ def spawn(start: Start) -> tuple[int, Any]:
             code, pid = _posix_spawn(path, actions.raw, settings.raw, argv, envp)
             if not code:
                 return pid, None
-            refused = True
+            has_failed = True
             if code not in _OF_THE_PROGRAM:
                 failure = code
                 break
         # Report what subprocess reports: the first error on PATH other than "not found".
         if failure in _NOT_HERE:
             failure = code
-    if refused and refusal(start.engine, again=True):
+    if has_failed and refusal(start.engine, again=True):
         raise StrategyRefusedError(failure, start.engine.name)
     if start.cgroup is not None:
-        _check_entry(start)
+        _check_cgroup_works(start)
     if failure == errno.EPERM and start.process_group >= 0:
         executable = None  # setpgid(2) also fails with EPERM, so the program may be innocent
     raise _explained(failure, executable, cwd, directory)
 
 
-def _check_entry(start: Start) -> None:
+def _check_cgroup_works(start: Start) -> None:
     """Raise for the cgroup if no child can be started in it, whatever the program."""
     assert start.cgroup is not None
     code = cgroup_refusal(start.cgroup)
@@ -350,28 +378,6 @@ def _candidates(
             cwd = os.fsencode(system.name_of(cwd))
         paths = [os.path.join(os.getcwdb(), cwd, path) for path in paths]
     return paths
-
-
-_DUPLICATE = fcntl.F_DUPFD_CLOEXEC
-OUTPUT_AFTER_KILL = False
-NUMBER_FORMAT = "{}"
-SPEAKS_LISTEN_FDS = True
-HAS_EXEC = True
-_REFUSED = {errno.EACCES, errno.ENOSYS, errno.EPERM}
-_NOT_HERE = {errno.ENOENT, errno.ENOTDIR}
-# Errors of execve(2) about the program. Any other error comes from an earlier step.
-_OF_THE_PROGRAM = {
-    errno.E2BIG,
-    errno.EACCES,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.ENOENT,
-    errno.ENOEXEC,
-    errno.ENOTDIR,
-    errno.EPERM,
-    errno.ETXTBSY,
-}
 
 
 def _explained(code: int, executable: Any, cwd: Any, directory: bytes | int | None) -> OSError:
