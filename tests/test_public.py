@@ -104,7 +104,7 @@ def test_every_option_of_popen_is_listed_for_type_checkers() -> None:
     popen = {*inspect.signature(subprocess.Popen).parameters}
     ours = {"cgroup", "die_with_parent", "lifeline", "listen_fds", "reset_signals"}
     assert {*_options.SpawnOptions.__annotations__} | TEXT | {"args"} >= popen
-    for options in (_options.SpawnOptions, _options.RunOptions):
+    for options in (_options.ProcessOptions, _options.SpawnOptions):
         assert options.__optional_keys__ == (popen | ours) - TEXT - {"args"}
         assert not options.__required_keys__
 

@@ -48,6 +48,7 @@ class CommonOptions(TypedDict, total=False):
     pipesize: int
     process_group: int | None
     listen_fds: Iterable[Key]
+    lifeline: bool
     die_with_parent: bool
     cgroup: Directory | None
 
@@ -56,18 +57,9 @@ class ProcessOptions(CommonOptions, total=False):
     """The options of `Process`."""
 
     close_fds: bool
-    lifeline: bool
 
 
 class SpawnOptions(CommonOptions, total=False):
-    """The options of `spawn_with` and `aio.spawn_with`."""
+    """The options of `spawn_with`, `run_with` and `aio.spawn_with`."""
 
     close_fds: Literal[True]  # False is refused
-    lifeline: bool
-
-
-class RunOptions(CommonOptions, total=False):
-    """The options of `run_with`."""
-
-    close_fds: Literal[True]
-    lifeline: bool

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-    from ._options import Args, RunOptions
+    from ._options import Args, SpawnOptions
 
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         universal_newlines: bool | None = ...,
         encoding: str,
         errors: str | None = ...,
-        **popen_options: Unpack[RunOptions],
+        **popen_options: Unpack[SpawnOptions],
     ) -> subprocess.CompletedProcess[str]: ...
     @overload  # errors is a str
     def run_with(
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         universal_newlines: bool | None = ...,
         encoding: str | None = ...,
         errors: str,
-        **popen_options: Unpack[RunOptions],
+        **popen_options: Unpack[SpawnOptions],
     ) -> subprocess.CompletedProcess[str]: ...
     @overload  # universal_newlines is True
     def run_with(
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
         universal_newlines: Literal[True],
         encoding: str | None = ...,
         errors: str | None = ...,
-        **popen_options: Unpack[RunOptions],
+        **popen_options: Unpack[SpawnOptions],
     ) -> subprocess.CompletedProcess[str]: ...
     @overload  # text is True
     def run_with(
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
         universal_newlines: Literal[True] | None = ...,
         encoding: str | None = ...,
         errors: str | None = ...,
-        **popen_options: Unpack[RunOptions],
+        **popen_options: Unpack[SpawnOptions],
     ) -> subprocess.CompletedProcess[str]: ...
     @overload  # bytes
     def run_with(
@@ -97,7 +97,7 @@ if TYPE_CHECKING:
         universal_newlines: Literal[False] | None = ...,
         encoding: None = ...,
         errors: None = ...,
-        **popen_options: Unpack[RunOptions],
+        **popen_options: Unpack[SpawnOptions],
     ) -> subprocess.CompletedProcess[bytes]: ...
     @overload  # any of them
     def run_with(
@@ -113,7 +113,7 @@ if TYPE_CHECKING:
         universal_newlines: bool | None = ...,
         encoding: str | None = ...,
         errors: str | None = ...,
-        **popen_options: Unpack[RunOptions],
+        **popen_options: Unpack[SpawnOptions],
     ) -> subprocess.CompletedProcess[str] | subprocess.CompletedProcess[bytes]: ...
 
 
