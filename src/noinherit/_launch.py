@@ -120,9 +120,9 @@ class Launch:
         Returns False if no other engine may be used.
         """
         self.abandon()
-        self.lifeline = self.trampoline = None
-        own = (_plan.LIFELINE, _plan.REPORT)
-        self._entries = [entry for entry in self._entries if entry.key not in own]
+        self.lifeline = self.trampoline = self.leash = None
+        # Their numbers are closed, and may by now be those of other descriptors.
+        self._entries = [each for each in self._entries if each.key not in _plan.OWN_ENDS]
         self.engine = _sys.backend.choose_engine(self._entries, self._options)
         if self.engine.by_popen:
             self._open()

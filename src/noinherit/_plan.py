@@ -36,7 +36,9 @@ LIFELINE: Key = ""
 REPORT: Key = -1
 MERGED: Key = -2
 LEASH: Key = -3
-PRIVATE = (LIFELINE, REPORT, MERGED, LEASH)
+# Those whose descriptor noinherit opens for one start; MERGED is one of the caller's.
+OWN_ENDS = (LIFELINE, REPORT, LEASH)
+PRIVATE = (*OWN_ENDS, MERGED)
 STREAMS = ("stdin", "stdout", "stderr")
 
 

@@ -111,6 +111,32 @@ def test_one_that_is_entered_between_two_spawns(rules: list[tuple[str, str]]) ->
     subprocess.run(args, check=True, env=env)
 
 
+# The engine was chosen, and the ends were opened, before the system refuses it.
+FIRST = """
+import errno, json, os, sys
+import noinherit
+options, *probe = sys.argv[1:]
+options = json.loads(options)
+noinherit.spawn_with(["true"]).wait()
+sys.path.append(os.environ["HELPERS"])
+import sandbox
+sandbox.enter([("close_range", errno.EPERM), ("clone3", errno.EACCES)])
+with noinherit.spawn_with(probe, stdout=-1, **options) as child:
+    seen = json.load(child.stdout)["fds"]
+assert child.returncode == 0
+assert len(seen) == 3 + len(options), (options, seen)
+"""
+
+
+@pytest.mark.parametrize("lifeline", [{}, {"lifeline": True}], ids=str)
+@pytest.mark.parametrize("leash", [{}, {"die_with_parent": True}], ids=str)
+def test_the_first_spawn_in_it_gives_the_ends_once(
+    lifeline: dict[str, bool], leash: dict[str, bool]
+) -> None:
+    args = [sys.executable, "-c", FIRST, json.dumps({**lifeline, **leash}), *PROBE]
+    subprocess.run(args, check=True, env={**os.environ, "HELPERS": HELPERS})
+
+
 NAMED = """
 import noinherit
 try: noinherit.spawn_with(["true"])
