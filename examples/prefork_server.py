@@ -1,10 +1,10 @@
-"""A prefork HTTP server: one listener, N workers, and restarts that nobody notices.
+"""A prefork HTTP server: one listener, N workers, and restarts that no client notices.
 
     python examples/prefork_server.py [PORT [WORKERS]]
 
-The parent listens and never accepts. Each worker is handed the listener, a channel to be told to
-stop by, and nothing else. On Enter, new workers are started; when they are ready, the old ones are
-told to stop: each answers what it has accepted, says how many requests that were, and ends. The
+The parent listens and never accepts. Each worker receives the listener, a channel whose end of file
+means stop, and nothing else. On Enter, new workers are started; when they are ready, the old ones
+are stopped: each answers what it has accepted, reports how many requests that were, and ends. The
 port is never closed, so no connection is refused.
 """
 
@@ -106,7 +106,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """A server on a listener that others accept from, too."""
+    """A server on a listener from which other workers also accept."""
 
     daemon_threads = False  # closing it waits until everything accepted is answered
 
@@ -119,7 +119,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 def work() -> None:
-    """Serve until told to stop. This is what a worker runs."""
+    """Serve until the channel ends. This is what a worker runs."""
     fds = noinherit.inherited()
     control = fds["control"].channel()
     server = Server(fds["http"].socket())
@@ -127,7 +127,7 @@ def work() -> None:
     serving.start()
     try:
         control.sendall(b"+")
-        # Nothing is ever said; what comes is the end, also if the parent dies.
+        # The parent sends nothing: this waits for the end of file, which also comes if it dies.
         control.recv(1)
     finally:
         server.shutdown()
@@ -148,7 +148,7 @@ def main() -> None:
         print(f"http://{host}:{port} has {workers} workers; Enter restarts them, end of file ends")
         for _ in sys.stdin:
             pool.restart()
-            print(f"restarted; {pool.served} requests were answered by those who have left")
+            print(f"restarted; {pool.served} requests were answered by old workers")
         pool.stop()
     print(f"{pool.served} requests answered")
 

@@ -1,11 +1,11 @@
-"""A server that binds port 80 as root, and whose workers serve as nobody.
+"""A server that binds port 80 as root, and whose workers run as the user `nobody`.
 
     sudo python examples/privileged_server.py [PORT [PYTHON]]
 
 Each worker holds its standard streams and the listener as descriptor 3, and nothing else of root's.
 On Enter, new workers start, and the old ones end after the request that they are at: the port is
-never closed. End of input ends the server. PYTHON is the interpreter of the workers, which nobody
-must be able to run; the default is this one.
+never closed. End of input ends the server. PYTHON is the interpreter of the workers, which the user
+`nobody` must be able to run; the default is this one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ while not stopping:
 
 
 def start(listener: socket.socket, python: str) -> noinherit.Process[bytes]:
-    """Return a worker that accepts connections, as nobody."""
+    """Return a worker that accepts connections, as the user `nobody`."""
     nobody = pwd.getpwnam("nobody")
     worker = noinherit.spawn_with(
         [python, "-I", "-S", "-c", WORKER],
@@ -60,7 +60,9 @@ def start(listener: socket.socket, python: str) -> noinherit.Process[bytes]:
         stdout=subprocess.PIPE,
     )
     if worker.stdout is None or worker.stdout.readline() != b"ready\n":
-        raise RuntimeError(f"worker {worker.pid} did not start: can nobody run {python}?")
+        raise RuntimeError(
+            f"worker {worker.pid} did not start: may the user `nobody` run {python}?"
+        )
     return worker
 
 

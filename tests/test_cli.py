@@ -256,6 +256,14 @@ class TestAudit:
         facts = json.loads(done.stdout)
         assert (facts["pid"], str(2**30) in facts["error"]) == (2**30, True)
 
+    def test_a_name_is_no_process_id(self) -> None:
+        done = command("audit", "nginx")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.splitlines()[-1] == (
+            "noinherit audit: error: argument PID: "
+            "'nginx' is not a process id; for a name, use --name"
+        )
+
     @pytest.mark.skipif(not OTHERS, reason="other processes cannot be looked into here")
     def test_several(self, make_file: Callable[[], int]) -> None:
         make_file()

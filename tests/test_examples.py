@@ -92,7 +92,7 @@ class TestPreforkServer:
             assert connection.getresponse().read() == b"hello\n"
             connection.close()
             assert server.communicate("\n", timeout=50) == (
-                "restarted; 1 requests were answered by those who have left\n1 requests answered\n",
+                "restarted; 1 requests were answered by old workers\n1 requests answered\n",
                 "",
             )
 

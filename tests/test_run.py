@@ -97,8 +97,8 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("arguments", "reason"),
         [
-            ([], "there is no command to run"),
-            (["--"], "there is no command to run"),
+            ([], "no command is given; write it after --"),
+            (["--"], "no command is given; write it after --"),
             (["--socket-mode", "660", "--", "x"], "--socket-mode: it is for --listen unix:PATH"),
             (["--fd", "3=a", "--fd", "3=b", "--", "x"], "argument --fd: 3 is given twice"),
             (["--fd", "3=a", "--listen", ":1", "x"], "argument --fd: 3 is a listener's number"),
@@ -106,6 +106,7 @@ class TestArguments:
             (["--fd", "a=b", "--listen", "a=:1", "x"], "argument --fd: a is a listener's name"),
             (["--fd", "99999999=a", "x"], ", the limit of open files"),
             (["--listen", "80", "x"], ", or one of them after NAME="),
+            (["--listen", ":65536", "x"], "':65536': a port is a number from 0 to 65535"),
             (["--env", "A", "x"], "'A' is not NAME=VALUE"),
         ],
     )

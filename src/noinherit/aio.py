@@ -366,7 +366,8 @@ async def spawn_with(
     :param fds: as for `noinherit.spawn_with`
     :param limit: the size of a stream's buffer in bytes, as for `asyncio.StreamReader`
     :param popen_options:
-       as for `noinherit.spawn_with`, except those that ask for text. ``bufsize`` has no effect.
+       The other options of `noinherit.spawn_with`, such as ``lifeline`` and ``die_with_parent``,
+       except those that ask for text. ``bufsize`` has no effect.
     :returns: the running child
     :raises RequestError: as `noinherit.spawn_with` does, and for an option that asks for text
     :raises OSError: if the child cannot be started

@@ -130,6 +130,9 @@ class InheritedFd:
     def socket(self) -> _types.socket:
         """Return a socket that owns the descriptor; the kernel reports its family and type.
 
+        All processes that hold the socket share whether it blocks: with a timeout, or in asyncio,
+        it does not. So use it in each of them in the same way.
+
         :raises AlreadyTakenError: if the descriptor was taken
         :raises OSError:
            with ``ENOTSOCK`` if the descriptor is not a socket. This object then keeps the

@@ -284,7 +284,7 @@ class NotInstalledError(NoinheritError, RuntimeError):
 class PopenReplacedError(NoinheritError, RuntimeError):
     """Another library, such as gevent, has replaced ``subprocess.Popen``; raised by `install`.
 
-    ``name`` is the class that another library has put there.
+    :ivar name: the class that the other library has put there
     """
 
     def __init__(self, name: str) -> None:
@@ -331,7 +331,11 @@ class MalformedManifestError(NoinheritError, ValueError):
 
 
 class StatusUnknownWarning(RuntimeWarning):
-    """Other code, or the kernel, has reaped the child; ``status`` stands for its exit status."""
+    """Other code, or the kernel, has reaped the child, so its exit status is unknown.
+
+    :ivar pid: the child
+    :ivar status: what stands for the exit status
+    """
 
     def __init__(self, pid: int, status: int) -> None:
         self.pid = pid

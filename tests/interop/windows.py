@@ -42,8 +42,8 @@ What `tests/interop/windows.py` saw when it was last run, on CPython {python}, {
 nothing of this ran on Windows itself. Each program has to send back what it reads until it sees
 the end. It is given exactly what the column says, once with each
 [strategy](gotchas/windows.md#handles-that-must-be-inheritable-to-be-given), `helper-parent` and
-`handle-list`. Where the results differ, both are shown. A dash means that the program cannot be
-told to use such a thing.
+`handle-list`. Where the results differ, both are shown. A dash means that the program has no
+way to use such a thing.
 
 """
 TAIL = """

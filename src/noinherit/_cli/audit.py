@@ -29,8 +29,11 @@ and 2 if a process cannot be audited or standard output cannot be written.
 
 The access is r for reading, w for writing, rw for both.
 
---holders looks for the object's device and inode in all processes. All openings
-of one file are one object to it. Other users' processes are not examined unless
+A child that was started with lifeline or die_with_parent holds one inheritable
+descriptor for each on purpose, which counts as a leak here.
+
+--holders looks for the object's device and inode in all processes. Two openings
+of one file count as one object. Other users' processes are not examined unless
 this one is privileged.
 """
 _HEADINGS = ("number", "inheritable", "access", "kind", "what")

@@ -7,6 +7,7 @@ import difflib
 import errno
 import importlib.metadata
 import platform
+import re
 import sys
 
 from .._printable import printable
@@ -77,6 +78,12 @@ def _parser() -> _Parser:
     return parser
 
 
+def _pid(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a process id; for a name, use --name")
+    return int(text)
+
+
 def _add_audit(commands: Commands) -> None:
     auditor = commands.add_parser(
         "audit",
@@ -85,7 +92,7 @@ def _add_audit(commands: Commands) -> None:
         epilog=audit.EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    auditor.add_argument("pids", type=int, nargs="*", metavar="PID", help="process ids")
+    auditor.add_argument("pids", type=_pid, nargs="*", metavar="PID", help="process ids")
     auditor.add_argument(
         "--name",
         action="append",
@@ -156,7 +163,7 @@ def _add_run(commands: Commands) -> None:
     runner.add_argument(
         "--kill-descendants",
         action="store_true",
-        help="when the command has ended, end what it has started and left (Linux, Windows)",
+        help="when the command has ended, end what it has left running (Linux, Windows)",
     )
     runner.add_argument(
         "command_line", nargs=argparse.REMAINDER, metavar="COMMAND", help="and its arguments"

@@ -48,12 +48,12 @@ def listen_argument(text: str) -> Listen:
     name, equals, address = text.rpartition("=")
     host, colon, port = address.removeprefix("udp:").rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
-    if not (colon and port.isascii() and port.isdigit() and int(port) < 2**16) or (
-        ":" in host and not bracketed
-    ):
+    if not (colon and port.isascii() and port.isdigit()) or (":" in host and not bracketed):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not HOST:PORT, udp:HOST:PORT or unix:PATH, or one of them after NAME="
         )
+    if int(port) >= 2**16:
+        raise argparse.ArgumentTypeError(f"{text!r}: a port is a number from 0 to {2**16 - 1}")
     transport = "udp" if address.startswith("udp:") else "tcp"
     host = host[1:-1] if bracketed else host
     return Listen(_name(name) if equals else "", transport, host, int(port))

@@ -26,7 +26,7 @@ ADDRESS is one of:
                  is replaced if no process listens on it. When the command has
                  ended and no process listens any more, the path is removed.
 
-A path of --fd that ends in :r, :w, :a or :rw ends in a mode. Any other colon
+If the PATH of --fd ends in :r, :w, :a or :rw, that is the mode. Any other colon
 belongs to the path, so C:\\data and a:b need nothing special. For a file whose
 name ends like a mode, add a mode: a:r:r.
   r   read; the file must exist (the default)
@@ -62,7 +62,7 @@ def main(options: Any) -> int:
     if args[:1] == ["--"]:
         args = args[1:]
     if not args:
-        options.refuse("there is no command to run")
+        options.refuse("no command is given; write it after --")
     numbers = range(_listen.FIRST, _listen.FIRST + len(options.listen))
     _refuse_what_cannot_be(options, numbers)
     with (
