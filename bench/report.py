@@ -8,7 +8,7 @@ from pathlib import Path
 from measure import OURS, Comparison
 
 # Narrow, so that its words can be read on a phone.
-_BAR, _WIDTH, _LEFT = 20, 560, 150
+_BAR, _WIDTH, _LEFT, _LABEL = 20, 560, 150, 32
 # For a page that shows the file as an image. The site takes the colours of its own theme.
 _STYLE = (
     "<style>svg{--paper:#fff;--ink:#1f2937;--line:#8a93a3;--given:#2b6cb0;--other:#dd6b20}"
@@ -61,11 +61,14 @@ def plot(title: str, cases: dict[str, dict[str, float]]) -> str:
         for name, ratio in values.items():
             length = max(ratio * scale, 1)
             kind = "faster" if ratio <= 1 else "slower"
+            label = _LEFT + length + 6
+            if label - 4 < _LEFT + scale < label + _LABEL:
+                label = _LEFT + scale + 6  # beside the line, not below it
             parts.append(
                 f'<text class="end" x="{_LEFT - 8}" y="{y + 15}">÷ {_escaped(name)}</text>'
                 f'<rect class="{kind}" x="{_LEFT}" y="{y + 2}" width="{length:.1f}" '
                 f'height="{_BAR - 4}"/>'
-                f'<text x="{_LEFT + length + 6:.1f}" y="{y + 15}">{ratio:.2f}</text>'
+                f'<text x="{label:.1f}" y="{y + 15}">{ratio:.2f}</text>'
             )
             y += _BAR
         y += 8
