@@ -85,7 +85,9 @@ class Launch:
         self._streams = [stdin, stdout, stderr]
         self._redirected = redirected
         if (entries or lifeline or die_with_parent) and not (options["close_fds"] or pass_fds):
-            raise UnsupportedOptionError("close_fds", "False", "fds asks for an exact table")
+            raise UnsupportedOptionError(
+                "close_fds", "False", "fds, lifeline and die_with_parent close everything else"
+            )
         self._options = options
         self.engine = backend.choose_engine(entries, options)
         self._entries = entries

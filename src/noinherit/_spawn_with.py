@@ -162,7 +162,7 @@ def spawn_with(
     children only, and the options of POSIX are refused.
     """
     if not popen_options.get("close_fds", True):
-        raise UnsupportedOptionError("close_fds", "False", "spawn_with gives an exact table")
+        raise UnsupportedOptionError("close_fds", "False", "spawn_with closes everything else")
     return Process(
         args,
         fds=fds,

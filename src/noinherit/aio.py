@@ -377,7 +377,7 @@ async def spawn_with(
     options: dict[str, Any] = {**popen_options}
     for name in _TEXT:
         if value := options.get(name):
-            raise UnsupportedOptionError(name, repr(value), "the streams here are bytes")
+            raise UnsupportedOptionError(name, repr(value), "aio.spawn_with has streams of bytes")
     async with _turn():
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as undo:
             pipes: dict[str, Any] = {}

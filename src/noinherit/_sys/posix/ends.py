@@ -104,7 +104,7 @@ def adopt(number: int) -> SocketEnd:
         ends.extend(map(functools.partial(SocketEnd, -1, -1, -1), [number]))
         (end,) = ends
         if (end.family, end.type) != _UNIX_STREAM[:2]:
-            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))  # noqa: TRY301 -- detaches
+            raise OSError(errno.ENOTSOCK, "not an end of a socketpair()")  # noqa: TRY301 -- detaches
         # O_NONBLOCK is shared by all copies of the socket; another process may have set it.
         end.settimeout(None)
     except BaseException:

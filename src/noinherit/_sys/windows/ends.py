@@ -467,6 +467,6 @@ def adopt(number: int) -> SynchronousEnd:
         k32.GetNamedPipeInfo(msvcrt.get_osfhandle(number), ctypes.byref(flags), None, None, None)
     # Any other pipe has no half-close.
     if not flags.value & structs.PIPE_TYPE_MESSAGE:
-        raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
+        raise OSError(errno.ENOTSOCK, "not an end of a socketpair()")
     kind = OverlappedEnd if flags.value & structs.PIPE_SERVER_END else SynchronousEnd
     return kind(number)
