@@ -29,8 +29,8 @@ and 2 if a process cannot be audited or standard output cannot be written.
 
 The access is r for reading, w for writing, rw for both.
 
-A child that was started with lifeline or die_with_parent holds one inheritable
-descriptor for each on purpose, which counts as a leak here.
+A child that was started with lifeline, or on POSIX with die_with_parent, holds
+one inheritable descriptor for each on purpose, which counts as a leak here.
 
 --holders looks for the object's device and inode in all processes. Two openings
 of one file count as one object. Other users' processes are not examined unless
