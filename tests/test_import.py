@@ -31,6 +31,6 @@ def test_importing_noinherit_loads_neither_ctypes_nor_json_nor_socket() -> None:
 def test_looking_up_spawn_with_loads_what_a_spawn_or_inherited_may_need_and_no_more() -> None:
     loaded = imported_with("subprocess, noinherit; noinherit.spawn_with")
     expected = {"__future__", "_socket", "_types", "array", "ctypes", "json", "socket"}
-    expected |= {"ctypes._layout", "encodings.utf_16_le", "math", "weakref"}  # on Windows
+    expected |= {"atexit", "ctypes._layout", "encodings.utf_16_le", "math", "weakref"}  # on Windows
     more = loaded - imported_with("subprocess, json, ctypes, socket") - expected
     assert {name.partition(".")[0] for name in more} <= {"noinherit"}
