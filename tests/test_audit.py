@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -279,6 +280,17 @@ class TestOneself:
             assert facts is not None
             assert (facts.local, facts.remote, facts.listening) == (here, at, False)
 
+    def test_audit_changes_no_socket(self) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            socket.setdefaulttimeout(50)  # Python would make what it adopts non-blocking
+            try:
+                assert ours.fileno() in {each.number for each in audit()}
+            finally:
+                socket.setdefaulttimeout(None)
+            threading.Timer(0.1, theirs.sendall, [b"x"]).start()
+            assert ours.recv(1) == b"x"
+
     def test_audit_shows_ipv6_addresses(self) -> None:
         try:
             listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
@@ -291,7 +303,9 @@ class TestOneself:
     def test_audit_shows_a_socket_without_connections(self) -> None:
         class Datagrams(socket.socket):
             def getsockopt(self, *arguments: Any) -> Any:
-                raise OSError(errno.ENOPROTOOPT, "as Windows says")
+                if arguments[1] == socket.SO_ACCEPTCONN:
+                    raise OSError(errno.ENOPROTOOPT, "as Windows says")
+                return super().getsockopt(*arguments)
 
         with Datagrams(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             assert str(socket_facts.facts(sock)) == "udp"

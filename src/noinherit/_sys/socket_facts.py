@@ -14,17 +14,21 @@ if TYPE_CHECKING:
 
     from .._descriptor import Address
 
+_TYPES = {int(each): each.name for each in socket.SocketKind}
+
 
 def facts(sock: socket.socket) -> SocketFacts:
-    """Return the facts of `sock`."""
+    """Return the facts of `sock`; raise `OSError` if it does not even have a type."""
     try:
         listening = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
     except OSError:  # the protocol has no connections
         listening = False
     family = _constant(sock.family)
+    # Not sock.type, which is what the constructor was given.
+    kind = sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
     return SocketFacts(
         family,
-        _constant(sock.type),
+        _TYPES.get(kind, str(kind)),
         _address(family, sock.getsockname),
         _address(family, sock.getpeername),
         listening=listening,

@@ -70,16 +70,24 @@ def _look(number: int) -> Descriptor:
     )
 
 
+# With a default timeout, Python makes each socket that it adopts non-blocking, and so every copy of
+# it. A socket that was created non-blocking is left as it is.
+_UNCHANGED = getattr(socket, "SOCK_NONBLOCK", -1)
+
+
 def _socket_facts(number: int) -> SocketFacts | None:
+    if _UNCHANGED == -1 and socket.getdefaulttimeout() is not None:  # macOS
+        return None
     # Use a copy: if an interrupt drops the socket object, only the copy is closed.
     try:
         copy = os.dup(number)
     except OSError:  # too many open files; the rest of the audit is still useful
         return None
     try:
-        opened = socket.socket(fileno=copy)
+        opened = socket.socket(type=_UNCHANGED, fileno=copy)
     except OSError:  # Python cannot detect the family
         os.close(copy)
         return None
-    with opened:
+    with opened, contextlib.suppress(OSError):
         return socket_facts.facts(opened)
+    return None

@@ -237,6 +237,8 @@ def _socket_facts(handle: int) -> SocketFacts | None:
 
     Winsock knows the handle itself, and may not know a copy.
     """
+    if socket.getdefaulttimeout() is not None:
+        return None  # Python would make the caller's socket non-blocking
     try:
         # Windows does not tell the family of one that is not bound, so Python cannot, either.
         with _borrowed(handle, socket.AF_INET, socket.SOCK_STREAM, 0) as sock:
