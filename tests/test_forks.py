@@ -349,6 +349,25 @@ with noinherit.spawn_with([sys.executable, "-c", "input()"], stdin=-1, lifeline=
 """
         assert python(script) == ["MineError", "MineError"]
 
+    def test_the_timeout_error_of_a_handler_is_not_the_childs_end(self) -> None:
+        script = """
+raised = 0
+def strike(*_):
+    raise TimeoutError
+signal.signal(signal.SIGALRM, strike)
+with noinherit.spawn_with([sys.executable, "-c", "input()"], stdin=-1) as process:
+    while raised < 100 and process.returncode is None:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.0005)
+            while process.returncode is None:
+                process.poll()
+        except TimeoutError:
+            raised += 1
+    print(process.returncode, raised)
+    process.communicate(b"\\n")
+"""
+        assert python(script) == ["None", "100"]
+
     @needs_pidfd_or_job
     def test_the_timeout_expired_of_a_handler_is_not_kill_descendants_s(self) -> None:
         script = """

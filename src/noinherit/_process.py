@@ -383,7 +383,7 @@ class Process(_Popen["AnyStr"]):
                 pid, status = identity.poll()
                 if pid:
                     self._handle_exitstatus(status)
-        except OSError:
+        except ChildProcessError:  # no other OSError: a signal handler's TimeoutError is one
             if _deadstate is None:
                 self._lose_status()
             else:  # in __del__
