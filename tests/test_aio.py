@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import signal
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import noinherit
-from capabilities import needs_exit_event
+from capabilities import needs_exit_event, needs_fork
 from noinherit import _spawn_with, aio, exceptions
 from probe import identity
 from support import CHEAP, PROBE, Witness
@@ -118,6 +119,26 @@ def test_a_wait_that_times_out_leaves_the_child_running(run: Run[None]) -> None:
             child.kill()
             statuses = await asyncio.gather(child.wait(), child.wait())
         assert statuses[0] == statuses[1] == child.returncode != 0
+
+    run(main())
+
+
+@needs_fork  # or no other code can reap it
+@pytest.mark.filterwarnings("error::noinherit.exceptions.StatusUnknownWarning")
+@pytest.mark.parametrize("by", [pytest.param("the loop", marks=needs_exit_event), "a thread"])
+def test_a_wait_ends_if_the_warning_of_an_unknown_status_is_an_error(
+    by: str, run: Run[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if by == "a thread":
+        monkeypatch.setattr("noinherit._sys.posix.system.exit_event", lambda pid: None)
+
+    async def main() -> None:
+        child = await aio.spawn_with(["true"])
+        with contextlib.suppress(ChildProcessError):  # the thread was faster
+            os.waitpid(child.pid, 0)
+        with contextlib.suppress(exceptions.StatusUnknownWarning):
+            await asyncio.wait_for(child.wait(), 20)
+        assert child.returncode in (0, 255)
 
     run(main())
 

@@ -229,11 +229,16 @@ class Process:
 
     def _reap(self) -> None:
         self._stop_watching()
-        # It has ended: there is nothing to wait for.
-        status = self._popen.wait()
         self._end = self._ended.get_loop().time()
-        if not self._ended.done():
-            self._ended.set_result(status)
+        try:
+            # It has ended: there is nothing to wait for.
+            status = self._popen.wait()
+        except Exception as error:  # a StatusUnknownWarning, if warnings are errors
+            if not self._ended.done():
+                self._ended.set_exception(error)
+        else:
+            if not self._ended.done():
+                self._ended.set_result(status)
 
     async def _send(self, data: bytes | None) -> None:
         if self.stdin is not None:

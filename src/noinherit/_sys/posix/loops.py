@@ -11,6 +11,7 @@ import threading
 
 assert sys.platform != "win32"
 
+from ...exceptions import StatusUnknownWarning
 from . import descriptors, system
 
 TYPE_CHECKING = False
@@ -38,7 +39,8 @@ def when_ended(
     if event is None:
 
         def wait() -> None:
-            process.wait()
+            with contextlib.suppress(StatusUnknownWarning):  # if warnings are errors
+                process.wait()
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(callback)
 
