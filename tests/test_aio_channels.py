@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import socket
 import threading
@@ -37,6 +38,23 @@ class TestChannels:
                 writer.close()
                 await writer.wait_closed()
                 assert await child.wait() == 3
+
+        run(main())
+
+    def test_of_two_calls_at_once_one_gets_the_channel(self, run: Run[None]) -> None:
+        async def main() -> None:
+            ours, theirs = noinherit.socketpair()
+            with theirs:
+                calls = (aio.open_channel(ours), aio.open_channel(ours))
+                first, second = await asyncio.gather(*calls, return_exceptions=True)
+                assert isinstance(second, OSError)
+                assert second.errno == errno.EBADF
+                assert not isinstance(first, BaseException)
+                theirs.sendall(b"x")
+                reader, writer = first
+                assert await reader.read(1) == b"x"
+                writer.close()
+                await writer.wait_closed()
 
         run(main())
 

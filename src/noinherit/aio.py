@@ -415,6 +415,10 @@ async def spawn_with(
     return child
 
 
+# The channels that are being opened, each with the call that does it.
+_opening: dict[Channel, object] = {}
+
+
 async def open_channel(
     channel: Channel, *, limit: int = _LIMIT
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -437,13 +441,17 @@ async def open_channel(
     :param limit: the size of the reader's buffer in bytes, as for `asyncio.StreamReader`
     :returns: a reader and a writer
     :raises UnsupportedOptionError: on Windows for the second end, which is synchronous
-    :raises OSError: with ``EBADF`` if `channel` is closed
+    :raises OSError: with ``EBADF`` if `channel` is closed, or another call is opening it
 
     Availability: Linux, macOS, BSD, Windows. On Windows, the event loop must be the proactor's,
     which is the default.
     """
-    if channel.fileno() == -1:
+    call = object()
+    if channel.fileno() == -1 or _opening.setdefault(channel, call) is not call:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    streams = await _sys.loops.open_end(channel._end, limit)  # noqa: SLF001 -- the two are one
-    channel.close()
+    try:
+        streams = await _sys.loops.open_end(channel._end, limit)  # noqa: SLF001 -- the two are one
+        channel.close()
+    finally:
+        del _opening[channel]
     return streams
