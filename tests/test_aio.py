@@ -135,7 +135,7 @@ def test_a_wait_ends_if_the_warning_of_an_unknown_status_is_an_error(
     async def main() -> None:
         child = await aio.spawn_with(["true"])
         with contextlib.suppress(ChildProcessError):  # the thread was faster
-            os.waitpid(child.pid, 0)
+            os.waitpid(child.pid, 0)  # noqa: ASYNC222 -- it ends at once
         with contextlib.suppress(exceptions.StatusUnknownWarning):
             await asyncio.wait_for(child.wait(), 20)
         assert child.returncode in (0, 255)

@@ -13,7 +13,7 @@ from typing import Any, Literal, Unpack
 from . import _plan, _process, _spawn_with, _sys
 from ._channel import Channel
 from ._options import Args, SpawnOptions
-from .exceptions import UnsupportedOptionError
+from .exceptions import StatusUnknownWarning, UnsupportedOptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ class Process:
         try:
             # It has ended: there is nothing to wait for.
             status = self._popen.wait()
-        except Exception as error:  # a StatusUnknownWarning, if warnings are errors
+        except StatusUnknownWarning as error:  # if warnings are errors
             if not self._ended.done():
                 self._ended.set_exception(error)
         else:

@@ -2,8 +2,8 @@
 
     python sandbox.py [no-proc] [CALL=ERRNO …] -- COMMAND …
 
-A seccomp filter returns the errno. A CALL is a name of `CALLS`, or ``fcntl:COMMAND``, which refuses
-one command of fcntl. With ``no-proc``, an empty directory is mounted over /proc in a mount
+A seccomp filter returns the errno. A CALL is a name of `NUMBERS`, or ``fcntl:COMMAND``, which
+refuses one command of fcntl. With ``no-proc``, an empty directory is mounted over /proc in a mount
 namespace of its own; that needs root.
 """
 
@@ -28,6 +28,13 @@ CALLS = {
 }
 if _X86:
     CALLS["vfork"] = 58
+# Those that a spawn does not need.
+CALLS_OF_OTHERS = {
+    "pidfd_send_signal": 424,
+    "statx": 332 if _X86 else 291,
+    "waitid": 247 if _X86 else 95,
+}
+NUMBERS = {**CALLS, **CALLS_OF_OTHERS}
 COMMANDS = {"F_DUPFD_CLOEXEC": 1030, "F_OFD_GETLK": 36, "F_GETFD": 1, "F_SETFD": 2}
 _SUPPORTED = platform.machine() in ("x86_64", "aarch64", "riscv64") and sys.platform == "linux"
 # <linux/filter.h>, <linux/seccomp.h>
@@ -43,7 +50,7 @@ def _program(rules: list[tuple[str, int]]) -> bytes:
         after = [(_RETURN, 0, 0, _REFUSE | code)]
         if command:
             after = [(_LOAD, 0, 0, 24), (_IF_EQUAL, 0, 1, COMMANDS[command]), *after]
-        steps += [(_LOAD, 0, 0, 0), (_IF_EQUAL, 0, len(after), CALLS[call]), *after]
+        steps += [(_LOAD, 0, 0, 0), (_IF_EQUAL, 0, len(after), NUMBERS[call]), *after]
     steps.append((_RETURN, 0, 0, _ALLOW))
     return b"".join(struct.pack("=HBBI", *step) for step in steps)
 

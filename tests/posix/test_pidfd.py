@@ -16,9 +16,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from capabilities import needs_pid_namespace, needs_pidfd
+import sandbox
+from capabilities import needs_no_proc, needs_pid_namespace, needs_pidfd
 from noinherit import Process, _lifetime, exceptions, run_with, spawn_with
 from noinherit._sys.posix import leash as leashes
 
@@ -213,6 +215,99 @@ def test_without_pidfds_the_child_alone_is_ended(
         pytest.raises(OSError, match=os.strerror(errno.ENOSYS)),
     ):
         run_with(args, lifeline=True, timeout=1, stdin=stdin, stdout=subprocess.DEVNULL)
+
+
+# Its descendant has a standard input whose path is longer than readlink(2) tells.
+DEEP = """
+import os, sys, time
+if os.fork():
+    time.sleep(600)
+os.setsid()
+os.chdir(sys.argv[1])
+for _ in range(20):
+    os.mkdir("d" * 250)
+    os.chdir("d" * 250)
+os.dup2(os.open("f", os.O_RDWR | os.O_CREAT), 0)
+print(flush=True)
+time.sleep(600)
+"""
+
+
+@needs_pidfd
+def test_a_long_path_does_not_hide_a_descendant(tmp_path: Path) -> None:
+    args = [sys.executable, "-c", DEEP, str(tmp_path)]
+    with spawn_with(args, lifeline=True, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert child.kill_descendants() == -signal.SIGKILL
+        assert child.stdout.read() == b""
+
+
+@needs_pidfd
+def test_the_timeout_error_of_a_handler_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    def readlink(path: str) -> str:  # during which a signal comes
+        raise TimeoutError
+
+    with spawn_with(SLEEP, lifeline=True) as child:
+        monkeypatch.setattr(os, "readlink", readlink)
+        with pytest.raises(TimeoutError):
+            child.terminate_descendants()
+        monkeypatch.undo()
+        child.kill()
+
+
+# In a pid namespace of its own, with the /proc of another: there, the child has another number, and
+# this process has a child with that.
+FOREIGN = """
+import os, signal, subprocess, sys
+import noinherit
+child = noinherit.spawn_with(["sleep", "600"], lifeline=True)
+def is_ours(pid):
+    try: return f"socket:[{child._lifeline.inode}]" in [
+        os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")
+    ]
+    except OSError: return False
+(number,) = (int(pid) for pid in os.listdir("/proc") if pid.isdigit() and is_ours(pid))
+with open("/proc/sys/kernel/ns_last_pid", "w") as last:
+    last.write(str(number - 1))
+other = subprocess.Popen(["sleep", "600"])
+if other.pid != number:
+    sys.exit("the number cannot be chosen")
+try: child.kill_descendants(*map(float, sys.argv[1:]))
+except OSError as error: print(error.errno)
+print(child.wait())
+other.send_signal(signal.SIGVTALRM)
+print("lives" if other.wait() == -signal.SIGVTALRM else "was hit")
+"""
+
+
+@needs_pidfd
+@needs_pid_namespace
+@pytest.mark.parametrize("grace", [[], ["600"]], ids=["kill", "grace"])
+def test_in_another_namespaces_proc_the_child_alone_is_ended(grace: list[str]) -> None:
+    args = ["unshare", "--pid", "--fork", sys.executable, "-c", FOREIGN, *grace]
+    done = run_with(args, capture_output=True, text=True)
+    if "the number cannot be chosen" in done.stderr or "ns_last_pid" in done.stderr:
+        pytest.skip("needs to choose the next process id, by ns_last_pid")
+    assert (done.stdout.split(), done.stderr) == (
+        [str(errno.ENOSYS), str(-signal.SIGKILL), "lives"],
+        "",
+    )
+
+
+@needs_pidfd
+@needs_no_proc
+def test_without_proc_the_child_alone_is_ended() -> None:
+    script = (
+        "import noinherit\n"
+        "child = noinherit.spawn_with(['sleep', '600'], lifeline=True)\n"
+        "try: child.kill_descendants(600)\n"
+        "except OSError as error: print(error.errno)\n"
+        "print(child.wait())\n"
+    )
+    args = [sys.executable, sandbox.__file__, "no-proc", "--", sys.executable, "-c", script]
+    done = run_with(args, capture_output=True, text=True)
+    assert done.stdout.split() == [str(errno.ENOSYS), str(-signal.SIGKILL)]
 
 
 # In a pid namespace of its own: another child of this process gets the number of one that has ended

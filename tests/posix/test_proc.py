@@ -24,7 +24,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from capabilities import needs_program, needs_root
+from capabilities import needs_o_path, needs_program, needs_root
 from noinherit import audit, spawn_with
 from noinherit._sys.posix import linux_proc
 from support import HELPERS, command, free_port
@@ -268,6 +268,34 @@ def test_an_odd_descriptor_does_not_spoil_the_audit(
     found = {each["number"]: each for each in facts["descriptors"]}
     assert {0, 1, 2, number} <= found.keys()
     assert (found[number]["kind"], found[number]["name"]) == (kind, name)
+
+
+# A path that is longer than readlink(2) tells, and a socket that is no open socket.
+NAMED = """
+import os, socket, sys
+os.chdir(sys.argv[1])
+bound = socket.socket(socket.AF_UNIX)
+bound.bind("socket:[1]")
+path = os.open("socket:[1]", os.O_PATH)
+for _ in range(20):
+    os.mkdir("d" * 250)
+    os.chdir("d" * 250)
+print(path, os.open("f", os.O_RDWR | os.O_CREAT), flush=True)
+sys.stdin.read()
+"""
+
+
+@needs_o_path
+def test_an_odd_name_does_not_spoil_the_audit(tmp_path: Path) -> None:
+    args = [sys.executable, "-c", NAMED, str(tmp_path)]
+    with spawn_with(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        path, file = map(int, child.stdout.readline().split())
+        found = {each.number: each for each in audit(child.pid)}
+        child.communicate()
+    assert {0, 1, 2, path, file} <= found.keys()
+    assert (found[path].kind, found[path].name) == ("socket", f"{tmp_path}/socket:[1]")
+    assert (found[file].kind, found[file].name) == ("file", "")
 
 
 OWN = """

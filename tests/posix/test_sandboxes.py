@@ -137,6 +137,26 @@ def test_the_first_spawn_in_it_gives_the_ends_once(
     subprocess.run(args, check=True, env={**os.environ, "HELPERS": HELPERS})
 
 
+AFTER = """
+import sys, tempfile
+import noinherit
+for options in {}, {"die_with_parent": True}:
+    child = noinherit.spawn_with([sys.executable, "-ISc", "input()"], stdin=-1, **options)
+    child.kill()
+    print(child.wait(timeout=60))
+with tempfile.TemporaryFile() as file:
+    print(*(each.kind for each in noinherit.audit() if each.number == file.fileno()))
+"""
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("name", sandbox.CALLS_OF_OTHERS)
+def test_what_is_done_with_a_child_works(name: str, code: str) -> None:
+    args = [*SANDBOX, f"{name}={code}", "--", sys.executable, "-c", AFTER]
+    done = subprocess.run(args, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.split() == ["-9", "-9", "file"]
+
+
 NAMED = """
 import noinherit
 try: noinherit.spawn_with(["true"])

@@ -18,10 +18,10 @@ assert sys.platform == "linux"
 
 def signal_heirs(inode: int, signum: int) -> list[int]:
     """Send `signum` to all processes that hold the socket `inode`; return their ids."""
-    if not hasattr(os, "pidfd_open"):
+    own = str(os.getpid())
+    if not hasattr(os, "pidfd_open") or not _names_our_processes(own):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     link = f"socket:[{inode}]"
-    own = str(os.getpid())
     found = []
     for pid in os.listdir("/proc"):
         if pid.isdecimal() and pid != own and _holds(pid, link):
@@ -37,13 +37,30 @@ def signal_heirs(inode: int, signum: int) -> list[int]:
     return found
 
 
+def _names_our_processes(own: str) -> bool:
+    """Return whether /proc is mounted, and not that of another pid namespace.
+
+    In that one, a number can be another process's than the one that a pidfd names.
+    """
+    try:
+        return os.readlink("/proc/self") == own
+    except FileNotFoundError:
+        return False
+
+
 def _holds(pid: str, link: str) -> bool:
     folder = f"/proc/{pid}/fd"
     try:
-        for number in os.listdir(folder):
-            with contextlib.suppress(FileNotFoundError):  # another thread has closed it since
-                if os.readlink(f"{folder}/{number}") == link:
-                    return True
-    except OSError:  # it has ended, or has another user
-        pass
+        numbers = os.listdir(folder)
+    except OSError as error:  # it has ended, or has another user
+        if error.errno is None:
+            raise  # a signal handler raised it
+        return False
+    for number in numbers:
+        try:
+            if os.readlink(f"{folder}/{number}") == link:
+                return True
+        except OSError as error:  # it was closed since, or has a path that is too long
+            if error.errno is None:
+                raise
     return False

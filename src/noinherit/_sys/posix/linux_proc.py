@@ -136,7 +136,12 @@ def _numbers(pid: int) -> list[int]:
 
 def _look(pid: int, number: int, sockets: _Sockets) -> Descriptor:
     path = f"/proc/{pid}/fd/{number}"
-    name = os.readlink(path)
+    try:
+        name = os.readlink(path)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        name = ""
     flags = _flags(pid, number)
     try:
         kind, identity = look(path)
@@ -174,6 +179,8 @@ class _Sockets:
 
     def facts(self, path: str, name: str) -> SocketFacts | None:
         """Return the facts of the socket at `path`, whose link is `name`; None if unknown."""
+        if not name.startswith("socket:["):
+            return None  # a path that was opened with O_PATH
         inode = int(name.removeprefix("socket:[").removesuffix("]"))
         protocol = _protocol(path)
         if protocol in _INTERNET:

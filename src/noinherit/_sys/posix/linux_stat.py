@@ -22,7 +22,8 @@ _AT_FDCWD = -100  # <linux/fcntl.h>, as the next two
 _AT_EMPTY_PATH = 0x1000
 _AT_STATX_DONT_SYNC = 0x4000
 _STATX_TYPE_AND_INO = 0x101  # <linux/stat.h>
-_UNUSED = (errno.ENOSYS, errno.EPERM)  # an old kernel, a sandbox
+# An old kernel, a sandbox. For ENOSYS, glibc says EINVAL: it knows no other call with these flags.
+_UNUSED = (errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.EPERM)
 
 
 class struct_statx(ctypes.Structure):  # noqa: N801 -- C's name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import math
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 # poll(2) takes an int of milliseconds.
 _LONGEST_POLL = 86_400.0
+_REFUSED = (errno.EACCES, errno.ENOSYS, errno.EPERM)
 # Taken here, because eventlet removes it from the module, and leaves a select() that works for any
 # number.
 _poll = getattr(select, "poll", None)
@@ -62,19 +62,25 @@ class Pidfd(Identity):
     def is_child(self) -> bool:
         """Return whether the child has not been reaped."""
         try:
-            signal.pidfd_send_signal(self.number, 0)
-        except ProcessLookupError:
+            os.waitid(os.P_PIDFD, self.number, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
             return False
-        except PermissionError:
-            pass
         return True
 
     def send_signal(self, signum: int) -> None:
         """Send `signum`, unless the child has been reaped."""
         if self.number == -1:  # in a forked child
             return super().send_signal(signum)
-        with contextlib.suppress(ProcessLookupError):
+        try:
             signal.pidfd_send_signal(self.number, signum)
+        except ProcessLookupError:
+            pass
+        except OSError as error:
+            # A sandbox can refuse this call and allow kill(2). Another user's child refuses both.
+            if error.errno not in _REFUSED:
+                raise
+            if self.is_child():
+                return super().send_signal(signum)
         return None
 
     def reap(self, flags: int) -> tuple[int, int]:
@@ -132,9 +138,12 @@ def identify(pid: int) -> Identity:
     try:
         found = Pidfd(pid)
         # With SIGCHLD ignored, or another thread in waitpid(-1), the number may be free again.
-        os.waitid(os.P_PIDFD, found.number, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except (ProcessLookupError, ChildProcessError):
+        return found if found.is_child() else Reaped(pid)
+    except ProcessLookupError:
         return Reaped(pid)
-    except (AttributeError, OSError):
+    except AttributeError:
         return Identity(pid)
-    return found
+    except OSError as error:
+        if error.errno is None:
+            raise  # a signal handler raised it
+        return Identity(pid)
