@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -220,6 +221,16 @@ class TestProbeChild:
     def test_probe_child_raises_if_nothing_reports(self, probe_child: Any) -> None:
         with pytest.raises(TimeoutError, match=r"no child .* has reported"):
             probe_child(lambda args: None, timeout=0.1)
+
+    def test_probe_child_passes_on_the_timeout_error_of_a_signal_handler(
+        self, probe_child: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def accept(self: socket.socket) -> None:  # during which a signal comes
+            raise TimeoutError("of the handler")
+
+        monkeypatch.setattr(socket.socket, "accept", accept)
+        with pytest.raises(TimeoutError, match="of the handler"):
+            probe_child(lambda args: None)
 
     def test_probe_child_ignores_a_report_with_a_wrong_token(self, probe_child: Any) -> None:
         def start(args: list[str]) -> None:

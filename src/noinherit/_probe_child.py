@@ -74,5 +74,7 @@ def _next_report(listener: socket.socket, deadline: float) -> bytes:
             connection.settimeout(max(deadline - time.monotonic(), 0.001))
             return b"".join(iter(lambda: connection.recv(1 << 16), b""))
     except TimeoutError:
+        if time.monotonic() < deadline:
+            raise  # a signal handler raised it
         raise TimeoutError("no child that was started with these args has reported") from None
     return b""
