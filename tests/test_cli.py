@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,32 @@ def test_errors_are_one_line() -> None:
     last = done.stderr.splitlines()[-1]
     assert last.startswith("noinherit doctor: error: NOINHERIT_STRATEGY='magic': ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["doctor", "demo"])
+def test_what_the_system_refuses_is_one_line(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(socket, "create_server", refuse)
+    assert main([name]) == 2
+    told = capsys.readouterr().err
+    assert told == f"noinherit {name}: error: {OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))}\n"
+
+
+@needs_fork
+@pytest.mark.parametrize("name", ["doctor", "demo"])
+@pytest.mark.parametrize(
+    "start", ["signal.signal(signal.SIGCHLD, signal.SIG_IGN)", "os.close(0)"], ids=str
+)
+def test_an_odd_start_is_not_a_failure(start: str, name: str) -> None:
+    start = f"import os, signal, sys; {start}; os.execv(sys.argv[1], sys.argv[1:])"
+    args = [sys.executable, "-ISc", start, sys.executable, "-m", "noinherit", name]
+    done = subprocess.run(args, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_doctor_examines_by_a_real_child() -> None:

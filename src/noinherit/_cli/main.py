@@ -8,8 +8,10 @@ import errno
 import importlib.metadata
 import platform
 import re
+import subprocess
 import sys
 
+from .. import _sys
 from .._printable import printable
 from ..exceptions import NoinheritError
 from . import audit, opening, output, run
@@ -237,10 +239,14 @@ def _print(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     output.require_output()
     if options.command == "audit":
         return audit.main(options)
-    if options.command == "demo":
-        from . import demo  # noqa: PLC0415 -- only one command is run
+    _sys.signals.prepare()
+    try:
+        if options.command == "demo":
+            from . import demo  # noqa: PLC0415 -- only one command is run
 
-        return demo.main()
-    from . import doctor  # noqa: PLC0415 -- only one command is run
+            return demo.main()
+        from . import doctor  # noqa: PLC0415 -- only one command is run
 
-    return doctor.main(options.json)
+        return doctor.main(options.json)
+    except (OSError, subprocess.SubprocessError) as error:  # no room for a file, no network, ...
+        return output.fail(options.command, str(error))
