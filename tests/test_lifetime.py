@@ -17,7 +17,7 @@ import pytest
 from capabilities import needs_pidfd_or_job, needs_signals_or_console
 from loops import Run
 from noinherit import Process, _lifetime, _sys, aio, exceptions, run_with, spawn_with
-from support import CHEAP, WINE, rounds, witness
+from support import CHEAP, WINE, meanwhile, rounds, witness
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
 
@@ -163,6 +163,30 @@ class TestDieWithParent:
             assert child.poll() is None
             child.communicate(b"\n")
             assert child.returncode == 0
+
+    def test_two_threads_let_it_go(self) -> None:
+        """As when one thread starts a child, and another one awaits the last of a group."""
+        errors = []
+        both = threading.Barrier(2)
+
+        def let_go() -> None:
+            both.wait()
+            try:
+                _lifetime.let_go(leash)
+            except OSError as error:
+                errors.append(error)
+
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            for _ in range(100):
+                leash = _lifetime.leash(die_with_parent=True, lifeline=False)
+                assert leash is not None
+                with meanwhile(let_go):
+                    let_go()
+        finally:
+            sys.setswitchinterval(before)
+        assert errors == []
 
     def test_the_child_holds_one_descriptor_more_at_most(self) -> None:
         assert len(witness(die_with_parent=True).extra) <= 1

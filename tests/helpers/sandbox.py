@@ -35,7 +35,7 @@ CALLS_OF_OTHERS = {
     "waitid": 247 if _X86 else 95,
 }
 NUMBERS = {**CALLS, **CALLS_OF_OTHERS}
-COMMANDS = {"F_DUPFD_CLOEXEC": 1030, "F_OFD_GETLK": 36, "F_GETFD": 1, "F_SETFD": 2}
+COMMANDS = {"F_DUPFD_CLOEXEC": 1030, "F_OFD_GETLK": 36, "F_GETFD": 1, "F_SETFD": 2, "F_SETSIG": 10}
 _SUPPORTED = platform.machine() in ("x86_64", "aarch64", "riscv64") and sys.platform == "linux"
 # <linux/filter.h>, <linux/seccomp.h>
 _LOAD, _IF_EQUAL, _RETURN = 0x20, 0x15, 0x06

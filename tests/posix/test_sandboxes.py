@@ -157,6 +157,23 @@ def test_what_is_done_with_a_child_works(name: str, code: str) -> None:
     assert done.stdout.split() == ["-9", "-9", "file"]
 
 
+REFUSED = """
+import gc, os
+import noinherit
+noinherit.spawn_with(["true"]).wait()
+before = os.listdir("/proc/self/fd")
+for _ in range(3):
+    try: noinherit.spawn_with(["true"], die_with_parent=True)
+    except PermissionError: gc.collect()
+print(len(os.listdir("/proc/self/fd")) - len(before))
+"""
+
+
+def test_a_refused_spawn_leaves_nothing_open() -> None:
+    args = [*SANDBOX, "fcntl:F_SETSIG=EPERM", "--", sys.executable, "-c", REFUSED]
+    assert subprocess.run(args, stdout=subprocess.PIPE, check=True).stdout == b"0\n"
+
+
 NAMED = """
 import noinherit
 try: noinherit.spawn_with(["true"])

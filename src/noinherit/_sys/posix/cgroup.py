@@ -91,9 +91,10 @@ class CgroupKill:
 
     def kill(self) -> None:
         """Kill every process in the cgroup and below it."""
-        for number in self._numbers:
-            with contextlib.suppress(OSError):  # it has been removed, so it was empty
-                os.write(number, b"1")
+        with forks.held_off:  # or another thread closes it, and the number is another file's
+            for number in self._numbers:
+                with contextlib.suppress(OSError):  # it has been removed, so it was empty
+                    os.write(number, b"1")
 
     def close(self) -> None:
         """Close the file."""

@@ -50,12 +50,16 @@ class Leash:
     def __init__(self) -> None:
         self._ends: list[int] = []
         self._group = 0
-        with forks.held_off:
-            self._ends += os.pipe()
-        self.theirs: int = self._ends[0]
-        fcntl.fcntl(self.theirs, fcntl.F_SETSIG, signal.SIGKILL)
-        flags = fcntl.fcntl(self.theirs, fcntl.F_GETFL)
-        fcntl.fcntl(self.theirs, fcntl.F_SETFL, flags | os.O_ASYNC)
+        try:
+            with forks.held_off:
+                self._ends += os.pipe()
+            self.theirs: int = self._ends[0]
+            fcntl.fcntl(self.theirs, fcntl.F_SETSIG, signal.SIGKILL)
+            flags = fcntl.fcntl(self.theirs, fcntl.F_GETFL)
+            fcntl.fcntl(self.theirs, fcntl.F_SETFL, flags | os.O_ASYNC)
+        except BaseException:
+            self.after_fork()
+            raise
 
     def fasten(self, identity: Identity, *, group: bool) -> None:
         """Have the child, or its process group, killed when this process ends."""
@@ -78,10 +82,11 @@ class Leash:
 
     def close(self) -> None:
         """Let the child live on."""
-        if self._ends:
-            flags = fcntl.fcntl(self.theirs, fcntl.F_GETFL)
-            fcntl.fcntl(self.theirs, fcntl.F_SETFL, flags & ~os.O_ASYNC)
-        self.after_fork()
+        with forks.held_off:  # another thread may do the same
+            if self._ends:
+                flags = fcntl.fcntl(self.theirs, fcntl.F_GETFL)
+                fcntl.fcntl(self.theirs, fcntl.F_SETFL, flags & ~os.O_ASYNC)
+            self.after_fork()
 
     def after_fork(self) -> None:
         """Close the ends, in a forked child as well; the settings are the parent's, too."""

@@ -14,6 +14,7 @@ import sys
 
 assert sys.platform == "win32"
 
+from .. import forks
 from . import kernel32 as k32
 from . import structs
 
@@ -62,24 +63,25 @@ class Job:
 
     def is_over(self) -> bool:
         """Return whether no process is in the job."""
-        if not self.job:
-            return True
         usage = structs.JOBOBJECT_BASIC_ACCOUNTING_INFORMATION()
-        k32.QueryInformationJobObject(
-            self.job,
-            structs.JobObjectBasicAccountingInformation,
-            ctypes.byref(usage),
-            ctypes.sizeof(usage),
-            None,
-        )
+        with forks.held_off:  # see close()
+            if self.job:
+                k32.QueryInformationJobObject(
+                    self.job,
+                    structs.JobObjectBasicAccountingInformation,
+                    ctypes.byref(usage),
+                    ctypes.sizeof(usage),
+                    None,
+                )
         return not usage.ActiveProcesses
 
     def close(self) -> None:
         """Let the child and its descendants live on."""
-        if self.job:
-            self._limit(0)
-            job, self.job = self.job, 0
-            k32.CloseHandle(job)
+        with forks.held_off:  # another thread may do the same
+            if self.job:
+                self._limit(0)
+                job, self.job = self.job, 0
+                k32.CloseHandle(job)
 
     def after_fork(self) -> None:
         """Do nothing: Windows has no fork."""
