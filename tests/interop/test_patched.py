@@ -22,7 +22,7 @@ GEVENT = "from gevent import monkey; monkey.patch_all()"
 EVENTLET = "import eventlet; eventlet.monkey_patch()"
 IMPORT = "import noinherit; noinherit.spawn_with"
 USES = """
-import os, subprocess, sys
+import errno, os, subprocess, sys
 python = [sys.executable, "-c", "import sys; print(sys.stdin.read())"]
 for options in {}, {"fds": {7: 0}}, {"fds": {"a": 0}}, {"umask": 0o22}, {"fds": {0: 0, 3: 1}}:
     for engine in {}, {"umask": 0o22}:
@@ -42,6 +42,15 @@ with open(os.devnull) as file:
     assert "LISTEN_FDS=1" in done.stdout.splitlines()
 with noinherit.spawn_with(["sleep", "0.1"], lifeline=True) as child:
     assert child.wait_released(30) == 0
+with noinherit.spawn_with(["sleep", "0.1"], lifeline=True) as child:
+    forked = os.fork()
+    if not forked:
+        try: child.wait_released(30)  # closed: another process must not hold the parent's end
+        except OSError as error: os._exit(error.errno)
+        os._exit(0)
+    assert os.waitpid(forked, 0)[1] == errno.EBADF << 8
+with noinherit.trace() as tracing:
+    os.system("true")
 one, other = noinherit.socketpair()
 with one, other:
     one.sendall(b"hello")

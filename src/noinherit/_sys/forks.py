@@ -22,6 +22,7 @@ from _weakref import ref  # as weakref.ref, which threading has not loaded every
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     class Owner(Protocol):
@@ -81,8 +82,9 @@ def new_lock() -> Lock:
     return lock
 
 
-def _in_child() -> None:
-    held_off.release()
+# The lock that `before` has acquired: eventlet's monkey_patch() replaces the variable's.
+def _in_child(release: Callable[[], object] = held_off.release) -> None:
+    release()
     for each in list(_owners):
         owner = each()
         if owner is not None:

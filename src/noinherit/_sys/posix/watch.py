@@ -102,7 +102,8 @@ def flag_setters() -> Iterator[FlagSetter]:
     yield os, "forkpty", False, lambda result: result[1:]
     yield fcntl, "fcntl", True, _by_fcntl  # F_SETLKW waits
     for name in ("recvmsg", "recvmsg_into"):
-        yield socket.socket, name, True, _received
+        if hasattr(socket.socket, name):  # eventlet's class has neither
+            yield socket.socket, name, True, _received
 
 
 def _by_fcntl(result: Any, fd: Any, command: int, *_: Any) -> list[int]:
