@@ -304,7 +304,11 @@ sys.path.insert(0, sys.argv[2])
 import odd_files
 number = odd_files.fuse(0, 0)
 (found,) = (each for each in noinherit.audit() if each.number == number)
-print(found.kind, found.name, flush=True)
+os.set_inheritable(number, True)
+with noinherit.trace() as tracing:
+    sys.audit("os.system", b"true")  # a child that ends would ask the server
+(leak,) = (each for each in tracing.leaks if each.descriptor.number == number)
+print(found.kind, found.name, leak.descriptor.name, flush=True)
 os._exit(0)
 """
 
@@ -319,7 +323,8 @@ def test_an_own_file_whose_server_is_silent() -> None:
         assert process.stdout is not None
         ready, _, _ = select.select([process.stdout], [], [], 20)
         process.stdin.close()  # ends the file server
-        assert (bool(ready), process.stdout.readline()) == (True, b"file /mnt/file\n")
+        expected = b"file /mnt/file /mnt/file\n"
+        assert (bool(ready), process.stdout.readline()) == (True, expected)
 
 
 @needs_root

@@ -10,7 +10,7 @@ import sys
 
 assert sys.platform != "win32"
 
-from . import audit
+from . import audit, system
 from .descriptors import open_descriptors
 
 TYPE_CHECKING = False
@@ -39,10 +39,9 @@ def identity(number: int) -> Hashable | None:
     try:
         if not os.get_inheritable(number):
             return None
-        status = os.fstat(number)
+        return system.kind_and_identity(number)[1]  # without a question to a file server
     except OSError:
         return None
-    return status.st_dev, status.st_ino
 
 
 def exposed() -> dict[int, Hashable]:
