@@ -256,6 +256,21 @@ class TestMoreRightsThanTheStarter:
         )
         assert (done.stderr, done.stdout) == ("", f"LISTEN_FDS is ignored: {self.REASON}\n")
 
+    @needs_root
+    def test_makes_jobserver(self) -> None:
+        start = "import os, sys; os.setresuid(65534, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
+        script = "import noinherit; print(noinherit.jobserver_fds())"
+        reader, writer = os.pipe()
+        with os.fdopen(reader), os.fdopen(writer):
+            done = run_with(
+                [sys.executable, "-c", start, sys.executable, "-c", script],
+                fds=[reader, writer],
+                env={**os.environ, "MAKEFLAGS": f" -j --jobserver-auth={reader},{writer}"},
+                capture_output=True,
+                text=True,
+            )
+        assert (done.stderr, done.stdout) == ("", "{}\n")
+
 
 class TestStaleAnnouncements:
     def test_a_grandchild_ignores_what_was_not_for_it(self) -> None:

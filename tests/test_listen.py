@@ -184,6 +184,7 @@ class TestJobserverFds:
             "",
             "-j",
             "--jobserver-auth=fifo:/tmp/GMfifo1",
+            pytest.param("--jobserver-auth=3," + "9" * 5000, id="too long for int()"),
             "--jobserver-auth=987,988",  # closed
             "--jobserver-auth=-2,-2",
             f"--jobserver-auth={2**70},{2**70}",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+
+from ._sys import trust
 
 __all__ = ["jobserver_fds"]
 
@@ -28,9 +31,13 @@ def jobserver_fds() -> dict[int, int]:
        - The child opens the jobserver by name (``fifo:PATH``, a semaphore on Windows).
        - make did not pass the jobserver to this process, because the recipe's line neither begins
          with ``+`` nor calls ``$(MAKE)``.
+       - This process has more rights than its starter, such as a set-user-ID program: the starter
+         must not choose which of its pipes a child receives.
 
     Availability: Linux, macOS, BSD, Windows; on Windows always empty.
     """
+    if trust.why_privileged():
+        return {}
     found = ""
     for word in os.environ.get("MAKEFLAGS", "").split():
         if word == "--":
@@ -38,7 +45,7 @@ def jobserver_fds() -> dict[int, int]:
         for option in _OPTIONS:
             if word.startswith(option):
                 found = word[len(option) :]  # the last one counts
-    numbers = [int(number) for number in found.split(",") if number.isascii() and number.isdigit()]
+    numbers = [int(number) for number in found.split(",") if re.fullmatch("[0-9]{1,9}", number)]
     if len(numbers) == 2 and all(map(_is_pipe, numbers)):
         return {number: number for number in numbers}
     return {}
