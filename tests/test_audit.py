@@ -364,7 +364,7 @@ def test_access_is_what_the_descriptor_was_opened_for(make_file: Make, tmp_path:
 class TestOthers:
     def test_audit_of_a_missing_process_is_an_error(self) -> None:
         wanted = ProcessLookupError if OTHERS else exceptions.AuditUnsupportedError
-        for pid in (2**30, -1):
+        for pid in (2**30, -1, 2**32 + os.getpid()):
             with pytest.raises(wanted):
                 audit(pid)
 

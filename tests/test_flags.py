@@ -87,6 +87,14 @@ def test_keep_takes_several(one: Any, tmp_path: Path) -> None:
         assert not any(map(get_noinherit, both)), "and no flag was changed"
 
 
+def test_keep_names_what_is_closed(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as log:
+        set_noinherit(log, False)
+        with pytest.raises(exceptions.ClosedDescriptorError, match=r"^987: this"):
+            set_noinherit_all(keep=[log, 987])
+        assert not get_noinherit(log), "and no flag was changed"
+
+
 SCRIPT = """
 import os, sys
 import noinherit

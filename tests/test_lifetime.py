@@ -166,13 +166,14 @@ class TestDieWithParent:
 
     def test_two_threads_let_it_go(self) -> None:
         """As when one thread starts a child, and another one awaits the last of a group."""
-        errors = []
+        errors: list[OSError] = []
+        leashes: list[Any] = []
         both = threading.Barrier(2)
 
         def let_go() -> None:
             both.wait()
             try:
-                _lifetime.let_go(leash)
+                _lifetime.let_go(leashes[-1])
             except OSError as error:
                 errors.append(error)
 
@@ -180,8 +181,7 @@ class TestDieWithParent:
         sys.setswitchinterval(1e-6)
         try:
             for _ in range(100):
-                leash = _lifetime.leash(die_with_parent=True, lifeline=False)
-                assert leash is not None
+                leashes.append(_lifetime.leash(die_with_parent=True, lifeline=False))
                 with meanwhile(let_go):
                     let_go()
         finally:

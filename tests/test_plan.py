@@ -108,12 +108,22 @@ class TestErrorsNameKeyAndValue:
         with pytest.raises(exceptions.NumberTakenError, match=r"by fds\[5\]"):
             planned({5: 4}, pass_fds=[5])
 
-    @pytest.mark.parametrize("value", ["7", None, 7.0, True, io.StringIO(), object, -3])
+    @pytest.mark.parametrize("value", ["7", None, 7.0, True, io.StringIO(), object, -3, 2**31])
     def test_a_value_that_is_no_descriptor_is_named(self, value: Any) -> None:
         with pytest.raises(exceptions.NotADescriptorError) as caught:
             descriptor(value, "log")
         assert caught.value.key == "log"
         assert str(value if isinstance(value, int) else repr(value)) in str(caught.value)
+
+    def test_fileno_that_gives_a_number_of_a_derived_class(self) -> None:
+        class Number(int):
+            pass
+
+        class Odd:
+            def fileno(self) -> int:
+                return Number(7)
+
+        assert type(descriptor(Odd())) is int
 
     def test_fileno_that_gives_no_number(self) -> None:
         class Odd:

@@ -26,12 +26,26 @@ from noinherit import (
 from probe import held
 from support import CHEAP
 
+
+class Variables:
+    """What dict() takes, and so subprocess."""
+
+    def keys(self) -> list[str]:
+        return ["A"]
+
+    def __getitem__(self, name: str) -> object:
+        return fd_arg("x")
+
+
 POSIX = sys.platform != "win32"
 CLOSED = 987
 REFUSED: dict[str, dict[str, Any]] = {
     "a closed descriptor": {"fds": {9: CLOSED}},
     "a closed descriptor by name": {"fds": {"a": CLOSED}},
     "no descriptor": {"fds": {9: object()}},
+    "what no descriptor can be": {"fds": {9: 2**70}},
+    "what no directory can be": {"fds": {}, "cwd": 2**70},
+    "what no stream can be": {"fds": {}, "stdin": 2**32},
     "a negative number": {"fds": {-1: 0}},
     "a number too large": {"fds": {2**40: 0}},
     "no key": {"fds": {"": 0}},
@@ -42,6 +56,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "close_fds=False": {"fds": {9: 0}, "close_fds": False},
     "an fd_arg without a key": {"args": [fd_arg("x")], "fds": {9: 0}},
     "an fd_arg of env without a key": {"env": {"A": fd_arg("x")}, "fds": {9: 0}},
+    "an fd_arg of what has keys() only": {"env": Variables(), "fds": {9: 0}},
     "a key of listen_fds that is none": {"fds": {"a": 0}, "listen_fds": ["b"]},
     "the wrong place in listen_fds": {"fds": {9: 0}, "listen_fds": [9]},
     "a name that cannot be announced": {"fds": {"a:b": 0}, "listen_fds": ["a:b"]},

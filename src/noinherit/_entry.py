@@ -105,10 +105,8 @@ def descriptor(value: Any, key: Key | None = None) -> int:
     Raises `NotADescriptorError` or `ClosedDescriptorError`; both name `key` and `value`.
     """
     number: object
-    if type(value) is int:
+    if isinstance(value, int):
         number = value
-    elif isinstance(value, int) and not isinstance(value, (bool, Handle)):
-        number = int(value)
     else:
         try:
             number = value.fileno()
@@ -118,6 +116,9 @@ def descriptor(value: Any, key: Key | None = None) -> int:
             raise ClosedDescriptorError(key, shown(value)) from None
         if number == -1:  # fileno() of a closed socket
             raise ClosedDescriptorError(key, shown(value))
-    if type(number) is not int or number < 0:
-        raise NotADescriptorError(key, shown(value))
-    return number
+    # C's int; ctypes would truncate a larger number to another descriptor's.
+    if type(number) is int and 0 <= number < 2**31:
+        return number
+    if isinstance(number, int) and not isinstance(number, (bool, Handle)) and 0 <= number < 2**31:
+        return int(number)
+    raise NotADescriptorError(key, shown(value))

@@ -226,8 +226,9 @@ def _check_streams(redirected: Mapping[int, Any]) -> None:
     """Raise for a value of ``stdin``, ``stdout`` or ``stderr`` that a child cannot use."""
     for number, stream in redirected.items():
         _sys.backend.check_stream(_plan.STREAMS[number], stream)
-        if not isinstance(stream, int):
-            descriptor(stream)  # a closed socket's fileno() is -1, which Popen reads as PIPE
+        # A closed socket's fileno() is -1, which Popen reads as PIPE. C truncates large numbers.
+        if not isinstance(stream, int) or stream >= 2**31:
+            descriptor(stream)
 
 
 class Start:

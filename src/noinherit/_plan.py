@@ -251,14 +251,14 @@ def snapshot(env: Any) -> Any:
 
 
 def check_references(
-    args: object, env: object, entries: Iterable[Entry], has_number: Callable[[Any], bool]
+    args: object, env: Any, entries: Iterable[Entry], has_number: Callable[[Any], bool]
 ) -> None:
     """Raise for an `fd_arg` whose key is not in `entries`, or whose value gets no number."""
     words: list[object] = list(args) if isinstance(args, (list, tuple)) else [args]
     if env is not None and not hasattr(env, "keys"):
         raise TypeError(f"env must be a mapping or None, not {type(env).__name__}")
-    if env is not None and isinstance(env, Mapping):
-        words.extend(env.values())
+    if env is not None:
+        words.extend(env[name] for name in env.keys())  # noqa: SIM118 -- dict() also calls keys()
     wanted = [word.key for word in words if isinstance(word, FdArg)]
     if wanted:
         known = {entry.key: entry.value for entry in entries}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 
 assert sys.platform != "win32"
 
-from ..._entry import descriptor
+from ..._entry import descriptor, shown
+from ...exceptions import ClosedDescriptorError
 from . import system
 from .descriptors import inheritable, open_descriptors
 
@@ -30,7 +32,7 @@ def get_inheritable(obj: Any) -> bool:
 
 def set_noinherit_all(keep: Iterable[Any]) -> None:
     """Make every open descriptor above 2, except `keep`, non-inheritable."""
-    kept = set(map(descriptor, keep))
+    kept = set(map(_open_number, keep))
     first = 3
     for number in [*sorted(number for number in kept if number > 2), 2**32 - 1]:
         # close_range(2) fails for an empty range.
@@ -38,6 +40,17 @@ def set_noinherit_all(keep: Iterable[Any]) -> None:
             _set_one_by_one(kept)
             return
         first = number + 1
+
+
+def _open_number(obj: Any) -> int:
+    number = descriptor(obj)
+    try:
+        os.get_inheritable(number)
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            raise ClosedDescriptorError(None, shown(obj)) from None
+        raise
+    return number
 
 
 def _set_one_by_one(kept: set[int]) -> None:

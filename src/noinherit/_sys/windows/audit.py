@@ -71,6 +71,8 @@ def _opened(pid: int) -> Iterator[int]:
         | structs.PROCESS_QUERY_LIMITED_INFORMATION
         | structs.PROCESS_VM_READ
     )
+    if pid >= 2**32:  # it would be truncated to another process's
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"process {pid}")
     try:
         process = k32.OpenProcess(access, False, pid)
     except OSError as error:
