@@ -368,6 +368,33 @@ with noinherit.spawn_with([sys.executable, "-c", "input()"], stdin=-1) as proces
 """
         assert python(script) == ["None", "100"]
 
+    @pytest.mark.parametrize("call", ["noinherit.audit()", "_trace.exposed()"])
+    def test_the_timeout_error_of_a_handler_is_not_one_of_the_system(self, call: str) -> None:
+        script = """
+import socket
+from noinherit import _trace
+struck = raised = 0
+def strike(*_):
+    global struck
+    struck += 1
+    raise TimeoutError
+signal.signal(signal.SIGALRM, strike)
+held = [*socket.socketpair(), *(open(os.devnull) for _ in range(50))]
+for each in held:
+    os.set_inheritable(each.fileno(), True)
+CALL  # the import system takes the error for one of its own
+while struck < 50:
+    before = struck
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.002)
+        while struck == before:
+            CALL
+    except TimeoutError:
+        raised += 1
+print(raised)
+"""
+        assert python(script.replace("CALL", call)) == ["50"]
+
     @needs_pidfd_or_job
     def test_the_timeout_expired_of_a_handler_is_not_kill_descendants_s(self) -> None:
         script = """

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import sys
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from . import _sys
 from ._descriptor import Descriptor
 from ._printable import printable
+from ._sys import errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ def _examine(event: str, arguments: tuple[Any, ...], frame: FrameType) -> None:
         return
     found: list[tuple[Descriptor, Place]] = []
     # An exception from an audit hook would prevent the start of the child.
-    with contextlib.suppress(OSError):
+    with errors.suppressed():
         found = described({item: place for item, place in exposed().items() if leaks(item[0])})
     if not found:
         return

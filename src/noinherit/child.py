@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from . import _handoff, _sys, _types
 from ._channel import Channel
 from ._entry import Handle, Key
-from ._sys import forks, trust
+from ._sys import errors, forks, trust
 from .exceptions import (
     AlreadyTakenError,
     MalformedManifestError,
@@ -362,12 +362,11 @@ else:
 
         The variable is believed for the key only: the kind is what the kernel reports.
         """
-        try:
+        with errors.suppressed():
             here = _handoff.record(record.key, record.number, record.number)
-        except OSError:
-            return False
-        record.kind = here.kind
-        return here.identity == record.identity
+            record.kind = here.kind
+            return here.identity == record.identity
+        return False
 
     def _make_noninheritable(inherited: InheritedFd) -> None:
         os.set_inheritable(inherited.fileno(), False)
@@ -401,7 +400,9 @@ def _from_systemd(reasons: list[str]) -> list[_handoff.Record]:
         unique = name not in ("", "unknown") and names.count(name) == 1
         try:
             found.append(_handoff.record(name if unique else number, number, number))
-        except OSError:
+        except OSError as error:
+            if error.errno is None:
+                raise  # a signal handler raised it
             raise MalformedManifestError(
                 "LISTEN_FDS", count, f"descriptor {number} is not open"
             ) from None

@@ -6,6 +6,7 @@ import os
 import socket
 
 from .._descriptor import SocketFacts
+from . import errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,10 +20,9 @@ _TYPES = {int(each): each.name for each in socket.SocketKind}
 
 def facts(sock: socket.socket) -> SocketFacts:
     """Return the facts of `sock`; raise `OSError` if it does not even have a type."""
-    try:
+    listening = False
+    with errors.suppressed():  # the protocol has no connections
         listening = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-    except OSError:  # the protocol has no connections
-        listening = False
     family = _constant(sock.family)
     # Not sock.type, which is what the constructor was given.
     kind = sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
@@ -41,9 +41,10 @@ def _constant(value: int) -> str:
 
 
 def _address(family: str, ask: Callable[[], Any]) -> Address:
-    try:
+    address = None
+    with errors.suppressed():  # not connected; on Windows, possibly not bound
         address = ask()
-    except OSError:  # not connected; on Windows, possibly not bound
+    if address is None:
         return None
     if family in ("AF_INET", "AF_INET6"):
         host, port = address[:2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import socket
@@ -11,7 +10,7 @@ import sys
 assert sys.platform != "win32"
 
 from ..._descriptor import Descriptor
-from .. import socket_facts
+from .. import errors, socket_facts
 from . import system
 from .descriptors import access_of, kind_of, open_descriptors
 
@@ -29,7 +28,7 @@ def audit(pid: int | None, only: Collection[int] | None = None) -> list[Descript
     found = []
     for number in sorted(open_descriptors() if only is None else only):
         # Another thread may have closed it since.
-        with contextlib.suppress(OSError):
+        with errors.suppressed():
             found.append(_look(number))
     return found
 
@@ -51,11 +50,10 @@ def holders(identities: Collection[str], but: int) -> tuple[dict[str, list[int]]
 
 def _look(number: int) -> Descriptor:
     inheritable = os.get_inheritable(number)  # raises if it is closed
-    try:
+    # If a file server has failed: while it is open, nothing else in this process has this number.
+    kind, identity = "other", f"{os.getpid():x}:{number:x}"
+    with errors.suppressed():
         kind, identity = system.kind_and_identity(number)
-    except OSError:  # a file server has failed
-        # While it is open, nothing else in this process has this number.
-        kind, identity = "other", f"{os.getpid():x}:{number:x}"
     name = system.name_of(number)
     facts = _socket_facts(number) if kind == "socket" else None
     return Descriptor(
@@ -78,16 +76,14 @@ _UNCHANGED = getattr(socket, "SOCK_NONBLOCK", -1)
 def _socket_facts(number: int) -> SocketFacts | None:
     if _UNCHANGED == -1 and socket.getdefaulttimeout() is not None:  # macOS
         return None
-    # Use a copy: if an interrupt drops the socket object, only the copy is closed.
-    try:
+    with errors.suppressed():  # too many open files, or Python cannot detect the family
+        # Use a copy: if an interrupt drops the socket object, only the copy is closed.
         copy = os.dup(number)
-    except OSError:  # too many open files; the rest of the audit is still useful
-        return None
-    try:
-        opened = socket.socket(type=_UNCHANGED, fileno=copy)
-    except OSError:  # Python cannot detect the family
-        os.close(copy)
-        return None
-    with opened, contextlib.suppress(OSError):
-        return socket_facts.facts(opened)
+        try:
+            opened = socket.socket(type=_UNCHANGED, fileno=copy)
+        except BaseException:
+            os.close(copy)
+            raise
+        with opened:
+            return socket_facts.facts(opened)
     return None

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 assert sys.platform != "win32"
 
+from .. import errors
+
 _HIGHEST = 2**31 - 1
 # Without a usable /dev/fd, every number is tried up to here; a container's limit can be huge.
 _LONGEST_SEARCH = 1 << 20
@@ -26,18 +28,16 @@ def limit() -> int:
 
 def inheritable(number: int) -> bool:
     """Return whether `number` is open and inheritable."""
-    try:
+    with errors.suppressed():
         return os.get_inheritable(number)
-    except OSError:
-        return False
+    return False
 
 
 def open_descriptors() -> set[int]:
     """Return the numbers that are open in this process."""
-    try:
+    names: list[str] = []
+    with errors.suppressed():
         names = os.listdir("/dev/fd")
-    except OSError:
-        names = []
     listed = {int(name) for name in names if name.isdigit()}
     # Without fdescfs, FreeBSD lists only 0, 1 and 2 there.
     numbers = listed if listed - {0, 1, 2} else range(min(limit(), _LONGEST_SEARCH))
@@ -47,11 +47,10 @@ def open_descriptors() -> set[int]:
 
 
 def _is_open(number: int) -> bool:
-    try:
+    with errors.suppressed():
         os.get_inheritable(number)  # fstat would wait for the server of a FUSE or network file
-    except OSError:
-        return False
-    return True
+        return True
+    return False
 
 
 def access_of(flags: int) -> str:

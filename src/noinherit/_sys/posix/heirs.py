@@ -15,6 +15,8 @@ import sys
 
 assert sys.platform == "linux"
 
+from .. import errors
+
 
 def signal_heirs(inode: int, signum: int) -> list[int]:
     """Send `signum` to all processes that hold the socket `inode`; return their ids."""
@@ -50,17 +52,9 @@ def _names_our_processes(own: str) -> bool:
 
 def _holds(pid: str, link: str) -> bool:
     folder = f"/proc/{pid}/fd"
-    try:
-        numbers = os.listdir(folder)
-    except OSError as error:  # it has ended, or has another user
-        if error.errno is None:
-            raise  # a signal handler raised it
-        return False
-    for number in numbers:
-        try:
-            if os.readlink(f"{folder}/{number}") == link:
-                return True
-        except OSError as error:  # it was closed since, or has a path that is too long
-            if error.errno is None:
-                raise
+    with errors.suppressed():  # it has ended, or has another user
+        for number in os.listdir(folder):
+            with errors.suppressed():  # it was closed since, or has a path that is too long
+                if os.readlink(f"{folder}/{number}") == link:
+                    return True
     return False

@@ -9,6 +9,7 @@ from ctypes import c_int, c_int64, c_short
 
 assert sys.platform == "linux"
 
+from .. import errors
 from . import libc
 from .cgroup import check_cgroup
 from .heirs import signal_heirs
@@ -83,10 +84,9 @@ def wait_for_exit(pid: int, timeout: float) -> bool | None:
 
 def name_of(number: int) -> str:
     """Return the link text of a descriptor of this process in /proc."""
-    try:
+    with errors.suppressed():  # /proc is not mounted
         return os.readlink(f"/proc/self/fd/{number}")
-    except OSError:  # /proc is not mounted
-        return ""
+    return ""
 
 
 def kind_and_identity(number: int) -> tuple[str, str]:

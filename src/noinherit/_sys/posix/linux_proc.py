@@ -19,6 +19,7 @@ assert sys.platform == "linux"
 
 from ..._descriptor import Descriptor, SocketFacts
 from ...exceptions import AuditUnsupportedError
+from .. import errors
 from .descriptors import access_of, kind_of
 from .linux_stat import look
 
@@ -60,10 +61,10 @@ def audit(pid: int) -> list[Descriptor]:
 
 def process(pid: int) -> tuple[str, str]:
     """Return name and state of a process (:manpage:`proc_pid_stat(5)`)."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read()
-    except OSError:
+    text = b""
+    with errors.suppressed(), open(f"/proc/{pid}/stat", "rb") as file:
+        text = file.read()
+    if not text:
         return "", ""
     # The name is in parentheses, and can contain some itself.
     name, _, rest = text.partition(b"(")[2].rpartition(b")")
@@ -103,7 +104,7 @@ def _held_of(pid: int, identities: Collection[str]) -> set[str]:
     for number in os.listdir(directory):
         path = f"{directory}/{number}"
         # It may be closed by now, or a file that another user's FUSE hides.
-        with contextlib.suppress(OSError):
+        with errors.suppressed():
             # All epolls, eventfds and their like have one identity.
             if (identity := look(path)[1]) in identities and not os.readlink(path).startswith(
                 "anon_inode:"
@@ -147,7 +148,9 @@ def _look(pid: int, number: int, sockets: _Sockets) -> Descriptor:
         kind, identity = look(path)
     except (FileNotFoundError, ProcessLookupError):
         raise
-    except OSError:  # another user's FUSE file
+    except OSError as error:  # another user's FUSE file
+        if error.errno is None:
+            raise  # a signal handler raised it
         # While it is open, nothing else in that process has this number.
         kind, identity = "other", f"{pid:x}:{number:x}"
     facts = sockets.facts(path, name) if kind == "socket" else None
@@ -187,7 +190,7 @@ class _Sockets:
             return self._internet(protocol, inode) or SocketFacts(*_INTERNET[protocol][1:])
         if protocol in _UNIX:
             if self._is_in_our_network():
-                with contextlib.suppress(OSError):  # a kernel without it, or a sandbox
+                with errors.suppressed():  # a kernel without it, or a sandbox
                     return _ask_unix_diag(inode)
             return self._table("unix", _unix_rows).get(inode)
         if protocol is None:
@@ -210,17 +213,15 @@ class _Sockets:
         return self._tables[table]
 
     def _is_in_our_network(self) -> bool:
-        try:
+        with errors.suppressed():
             return os.readlink(f"/proc/{self._pid}/ns/net") == os.readlink("/proc/self/ns/net")
-        except OSError:
-            return False
+        return False
 
 
 def _protocol(path: str) -> str | None:
-    try:
+    with errors.suppressed():
         return os.getxattr(path, "system.sockprotoname").rstrip(b"\0").decode()
-    except OSError:
-        return None
+    return None
 
 
 def _ask_unix_diag(inode: int) -> SocketFacts | None:
@@ -287,7 +288,7 @@ def _unix_rows(pid: int, table: str) -> Iterator[tuple[int, SocketFacts]]:
 
 def _lines(pid: int, table: str) -> Iterator[str]:
     # A kernel can be built without IPv6 or without any of them; and the process may be gone.
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/net/{table}", "rb") as lines:
+    with errors.suppressed(), open(f"/proc/{pid}/net/{table}", "rb") as lines:
         next(lines)
         yield from map(os.fsdecode, lines)
 

@@ -94,7 +94,9 @@ def _keep(number: int, table: Mapping[int, int], undo: contextlib.ExitStack) -> 
     """Have `undo` put back what is open as `number` now, or close what will be."""
     try:
         flag = os.get_inheritable(number)
-    except OSError:
+    except OSError as error:
+        if error.errno is None:
+            raise  # a signal handler raised it
         undo.callback(_close, number)
         return
     aside = _aside(number, table)

@@ -10,6 +10,7 @@ import sys
 
 assert sys.platform != "win32"
 
+from .. import errors
 from . import audit, system
 from .descriptors import open_descriptors
 
@@ -36,12 +37,10 @@ STARTS: dict[str, int | None] = {
 
 def identity(number: int) -> Hashable | None:
     """Return device and inode of `number`; None if it is not inheritable."""
-    try:
-        if not os.get_inheritable(number):
-            return None
-        return system.kind_and_identity(number)[1]  # without a question to a file server
-    except OSError:
-        return None
+    with errors.suppressed():
+        if os.get_inheritable(number):
+            return system.kind_and_identity(number)[1]  # without a question to a file server
+    return None
 
 
 def exposed() -> dict[int, Hashable]:
