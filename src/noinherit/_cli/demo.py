@@ -58,6 +58,7 @@ server.socket.close()
 server.socket = listener
 server.timeout = 30
 server.handle_request()
+server.server_close()
 """
 _BYSTANDER = "import sys; sys.stdin.read()"
 
