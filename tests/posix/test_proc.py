@@ -292,7 +292,9 @@ def test_an_odd_name_does_not_spoil_the_audit(tmp_path: Path) -> None:
         assert child.stdout is not None
         path, file = map(int, child.stdout.readline().split())
         found = {each.number: each for each in audit(child.pid)}
+        holders, _ = linux_proc.holders({found[file].identity}, os.getpid())
         child.communicate()
+    assert holders == {found[file].identity: [child.pid]}
     assert {0, 1, 2, path, file} <= found.keys()
     assert (found[path].kind, found[path].name) == ("socket", f"{tmp_path}/socket:[1]")
     assert (found[file].kind, found[file].name) == ("file", "")

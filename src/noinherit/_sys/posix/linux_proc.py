@@ -105,9 +105,10 @@ def _held_of(pid: int, identities: Collection[str]) -> set[str]:
         path = f"{directory}/{number}"
         # It may be closed by now, or a file that another user's FUSE hides.
         with errors.suppressed():
+            kind, identity = look(path)
             # All epolls, eventfds and their like have one identity.
-            if (identity := look(path)[1]) in identities and not os.readlink(path).startswith(
-                "anon_inode:"
+            if identity in identities and not (
+                kind == "other" and os.readlink(path).startswith("anon_inode:")
             ):
                 held.add(identity)
     return held
