@@ -155,6 +155,9 @@ class TestWhyAKeyIsMissing:
     def test_it_is_for_another_process(self) -> None:
         told = child(MISSING, env={**os.environ, "LISTEN_FDS": "1", "LISTEN_PID": "1"}).stdout
         assert told.startswith("LISTEN_FDS is for process 1, and this is ")
+        env = {name: value for name, value in os.environ.items() if name != "LISTEN_PID"}
+        told = child(MISSING, env={**env, "LISTEN_FDS": "1"}).stdout
+        assert told == "LISTEN_FDS is for no process: LISTEN_PID is missing\n"
 
     @pytest.mark.parametrize("flag", ["-I", "-E"])
     def test_python_ignores_the_environment(self, flag: str, make_file: Callable[[], int]) -> None:

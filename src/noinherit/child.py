@@ -378,7 +378,8 @@ def _from_systemd(reasons: list[str]) -> list[_handoff.Record]:
     if count is None:
         return []
     if pid != str(os.getpid()):
-        reasons.append(f"LISTEN_FDS is for process {pid}, and this is {os.getpid()}")
+        whom = f"process {pid}, and this is {os.getpid()}"
+        reasons.append(f"LISTEN_FDS is for {whom if pid else 'no process: LISTEN_PID is missing'}")
         return []
     if reason := trust.why_privileged():
         reasons.append(f"LISTEN_FDS is ignored: {reason}")
