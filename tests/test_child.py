@@ -137,6 +137,24 @@ def test_what_could_not_be_opened_so_can_be_taken_otherwise() -> None:
     assert done.stdout == "text\n"
 
 
+INTERRUPTED = """
+from noinherit import _handoff
+record = _handoff.record
+def strike(*_):  # as if a signal came
+    _handoff.record = record
+    raise TimeoutError
+_handoff.record = strike
+try: inherited()
+except TimeoutError: print("raised")
+print(*inherited())
+"""
+
+
+@needs_fork  # elsewhere, nothing is asked of the system by that function
+def test_the_timeout_error_of_a_handler_takes_nothing(make_file: Callable[[], int]) -> None:
+    assert child(INTERRUPTED, {"a": make_file()}).stdout == "raised\na\n"
+
+
 MISSING = "print(refused(exceptions.NotInheritedError, inherited().__getitem__, 'a').reason)\n"
 
 

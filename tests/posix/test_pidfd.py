@@ -256,6 +256,21 @@ def test_the_timeout_error_of_a_handler_ends_the_search(monkeypatch: pytest.Monk
         child.kill()
 
 
+@needs_pidfd
+def test_the_timeout_error_of_a_handler_ends_the_spawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+
+    def pidfd_open(pid: int, flags: int = 0) -> int:  # during which a signal comes
+        started.append(pid)
+        raise TimeoutError
+
+    monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+    with pytest.raises(TimeoutError):
+        spawn_with(SLEEP)
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0], 0)
+
+
 # In a pid namespace of its own, with the /proc of another: there, the child has another number, and
 # this process has a child with that.
 FOREIGN = """

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from capabilities import needs_o_path, needs_program, needs_root
 from noinherit import audit, spawn_with
+from noinherit._sys.posix import audit as own
 from noinherit._sys.posix import linux_proc
 from support import HELPERS, command, free_port
 
@@ -162,6 +163,18 @@ def test_a_socket_that_python_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.undo()
     assert (found.kind, found.socket) == ("socket", None)
     assert found.name.startswith("socket:[")
+
+
+def test_a_socket_that_python_would_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "_UNCHANGED", -1)  # as on macOS
+    with socket.socket() as untouched:
+        socket.setdefaulttimeout(50)
+        try:
+            (found,) = (each for each in audit() if each.number == untouched.fileno())
+        finally:
+            socket.setdefaulttimeout(None)
+        assert (found.kind, found.socket) == ("socket", None)
+        assert os.get_blocking(untouched.fileno())
 
 
 def test_a_kernel_that_does_not_tell_the_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
