@@ -307,6 +307,9 @@ class TestOneself:
                     raise OSError(errno.ENOPROTOOPT, "as Windows says")
                 return super().getsockopt(*arguments)
 
+            def getsockname(self) -> Any:
+                raise OSError("getsockaddrlen: bad family")  # Python's own, for a family unknown
+
         with Datagrams(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             assert str(socket_facts.facts(sock)) == "udp"
 

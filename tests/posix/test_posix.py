@@ -94,7 +94,7 @@ class TestStrategies:
         self, monkeypatch: pytest.MonkeyPatch, make_file: Make
     ) -> None:
         def nothing(_: str) -> list[str]:
-            raise FileNotFoundError
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
         os.set_inheritable(make_file(), True)
         monkeypatch.setenv("NOINHERIT_STRATEGY", "scan")

@@ -13,7 +13,7 @@ class suppressed(contextlib.suppress):  # noqa: N801 -- as suppress itself
     """A context manager that ends its block at an `OSError` of the system.
 
     A handler that ends a wait raises `TimeoutError`, which is an `OSError`. It has no ``errno``,
-    and is passed on.
+    and is passed on. Of Python's own functions, those of sockets raise an `OSError` without one.
     """
 
     def __init__(self) -> None:
@@ -25,4 +25,4 @@ class suppressed(contextlib.suppress):  # noqa: N801 -- as suppress itself
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        return isinstance(error, OSError) and error.errno is not None
+        return isinstance(error, OSError) and (error.errno is not None or kind is OSError)
