@@ -285,6 +285,8 @@ class Start:
         self.start_new_session = start_new_session
         self.process_group = process_group
         self.newer = newer
+        # The environment that Popen's own engine hands over, if it need not make it from a mapping.
+        self.strings: list[bytes] | None = None
         # The redirected standard streams. `held` has the descriptors from `fds`.
         streams: dict[int, int] = {}
         if p2cread != -1:
@@ -335,8 +337,8 @@ class Start:
                 added[_handoff.VARIABLE] = _handoff.encode(public)
         return args, env, added
 
-    def popen_arguments(self) -> tuple[Any, ...]:
-        """Return the arguments for Popen's own engine.
+    def popen_arguments(self, takes_strings: bool) -> tuple[Any, ...]:
+        """Return the arguments for Popen's own engine; see the backend's `takes_strings`.
 
         Popen closes everything else in the child, but cannot change numbers, enter an open
         directory or a cgroup, or reset all signals. The trampoline does that; with a `preexec_fn`,
@@ -347,7 +349,8 @@ class Start:
         # `held` includes pass_fds, except if a subclass bypassed Process.__init__.
         kept = tuple(each.copy for each in self.held if each.number > 2) or self.pass_fds
         preexec_fn, ids = self.preexec_fn, (self.gid, self.gids, self.uid)
-        # encoded_environment copies os.environ atomically; another thread may be changing it.
+        # It copies the environment in one step, and so does own_strings. With None, the child would
+        # read it while another thread changes it: Popen's engine releases the GIL before exec.
         encoded_environment = _sys.backend.encoded_environment
         trampoline = None if self._launch is None else self._launch.trampoline
         variables: dict[str, str] = {}
@@ -364,7 +367,10 @@ class Start:
             # env stays None: the program also gets what preexec_fn puts into the environment.
             variables = {**added, **self._announced}
         elif added or (env is None and self.engine is not None and self.engine.by_popen):
-            env = encoded_environment(env, added)
+            if env is None and takes_strings:
+                self.strings = _sys.backend.own_strings(added)
+            else:
+                env = encoded_environment(env, added)
         if preexec_fn is not None:
             moved = trampoline is None and any(each.is_moved for each in self.held)
             held = self.held if moved else ()

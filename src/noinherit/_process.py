@@ -276,7 +276,9 @@ class Process(_Popen["AnyStr"]):
                 start = Start(self._launch, *arguments)
         if start.by_popen:
             _sys.backend.make_inheritable_for_popen(start.streams.values())
-            _sys.backend.unpatched(super()._execute_child)(*start.popen_arguments())
+            engine = super()._execute_child
+            popen_arguments = start.popen_arguments(_sys.backend.takes_strings(engine))
+            _sys.backend.unpatched(engine, start.strings)(*popen_arguments)
         self._identity = _sys.lifetime.identify(self.pid)
         if self._launch is not None and self._launch.leash is not None:
             self._launch.leash.fasten(self._identity, group=start.leads_a_group)

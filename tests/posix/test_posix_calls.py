@@ -22,7 +22,7 @@ from typing import Any
 
 from capabilities import needs_o_path, needs_refcounts
 from noinherit import Process, exceptions, install, run_with, spawn_with
-from noinherit._sys.posix import actions, libc, locks
+from noinherit._sys.posix import actions, backend, libc, locks
 from noinherit._sys.posix import remap as remapping
 from probe import held, identity
 from support import children, witness
@@ -203,6 +203,44 @@ def test_a_derived_class_that_calls_popens_init_keeps_pass_fds_and_umask(make_fi
     with Around(args, pass_fds=[file], umask=0o27, stdout=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdout.read().split() == [b"0027", b"has", b"it"]
+
+
+@pytest.mark.parametrize("fds", [{}, {"a": 2}])
+def test_popens_engine_receives_the_environment_as_strings(
+    fds: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fork_exec(*arguments: Any) -> Any:
+        received.extend(arguments[5])
+        return real(*arguments)
+
+    received: list[bytes] = []
+    real = vars(subprocess)["_fork_exec"]
+    monkeypatch.setattr(subprocess, "_fork_exec", fork_exec)
+    # A mapping would be encoded again, one variable after the other.
+    monkeypatch.setattr(backend, "encoded_environment", None)
+    monkeypatch.setenv("KEPT", "one")
+    printed = run_with(["env"], fds=fds, umask=0o22, stdout=subprocess.PIPE).stdout.splitlines()
+    for variables in printed, received:
+        assert b"KEPT=one" in variables
+        assert any(each.startswith(b"NOINHERIT_FDS=") for each in variables) == bool(fds)
+
+
+@pytest.mark.parametrize("fds", [{}, {"a": 2}])
+def test_a_function_around_popens_engine_receives_the_environment_as_a_mapping(
+    fds: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def execute_child(self: Any, *arguments: Any) -> None:
+        received.append(arguments[6])
+        real(self, *arguments)
+
+    received: list[Any] = []
+    real = vars(subprocess.Popen)["_execute_child"]
+    monkeypatch.setattr(subprocess.Popen, "_execute_child", execute_child)
+    monkeypatch.setenv("KEPT", "one")
+    printed = run_with(["env"], fds=fds, umask=0o22, stdout=subprocess.PIPE).stdout.splitlines()
+    assert b"KEPT=one" in printed
+    assert received[0][b"KEPT"] == b"one"
+    assert (b"NOINHERIT_FDS" in received[0]) == bool(fds)
 
 
 @pytest.mark.usefixtures("by_posix_spawn")

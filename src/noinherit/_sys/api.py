@@ -242,8 +242,17 @@ if TYPE_CHECKING:
         def make_inheritable_for_popen(self, streams: Iterable[int]) -> None:
             """Make `streams` inheritable if Popen's own engine needs that."""
 
-        def unpatched(self, method: Any) -> Any:
-            """Return `method`, one of Popen's, so that it works although gevent patched modules."""
+        def takes_strings(self, method: Any) -> bool:
+            """Return whether `unpatched` can give strings to `method`, Popen's ``_execute_child``.
+
+            If not, the environment must be a mapping.
+            """
+
+        def unpatched(self, method: Any, strings: list[bytes] | None = None) -> Any:
+            """Return `method`, one of Popen's, so that it works although gevent patched modules.
+
+            `strings` replace the environment that it hands over.
+            """
 
         def become(
             self,
@@ -256,6 +265,9 @@ if TYPE_CHECKING:
             reset_signals: bool,
         ) -> NoReturn:
             """Execute `program` in this process's place; see `noinherit.exec_with`."""
+
+        def own_strings(self, added: Mapping[str, str]) -> list[bytes]:
+            """Return this process's variables and those `added`, each as ``name=value``."""
 
         def encoded_environment(
             self, env: Mapping[Any, Any] | None, added: Mapping[str, str]

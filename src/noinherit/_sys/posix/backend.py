@@ -26,9 +26,16 @@ from .attributes import attributes, can_set_cgroup, cgroup_refusal
 from .cgroup import hold_cgroup
 from .descriptors import limit
 from .flags import get_inheritable, set_inheritable, set_noinherit_all
-from .fork_exec import unpatched
+from .fork_exec import takes_strings, unpatched
 from .replace import become
-from .strings import arguments, c_strings, encoded_environment, environment, reject_nul
+from .strings import (
+    arguments,
+    c_strings,
+    encoded_environment,
+    environment,
+    own_strings,
+    reject_nul,
+)
 from .trampoline import Trampoline, before_preexec_fn, require_python
 
 __all__ = [
@@ -54,11 +61,13 @@ __all__ = [
     "hold_directory",
     "limit",
     "make_inheritable_for_popen",
+    "own_strings",
     "private_copy",
     "release",
     "set_inheritable",
     "set_noinherit_all",
     "spawn",
+    "takes_strings",
     "unpatched",
 ]
 

@@ -39,14 +39,31 @@ class _Os:
         return getattr(os, name)
 
 
-def unpatched(method: Any) -> Any:
-    """Return `method`, one of Popen's; in a process that gevent has patched, one that works."""
-    if os.close is posix.close:
+def takes_strings(method: Any) -> bool:
+    """Return whether `unpatched` can give strings to `method`: a library may have wrapped it."""
+    function = getattr(method, "__func__", None)
+    return "_fork_exec" in getattr(function, "__globals__", ())
+
+
+def unpatched(method: Any, strings: list[bytes] | None = None) -> Any:
+    """Return `method`, one of Popen's; in a process that gevent has patched, one that works.
+
+    With `strings`, it starts the child with these as its environment. From a mapping, Popen would
+    encode and join each variable in Python.
+    """
+    patched = os.close is not posix.close
+    if not patched and strings is None:
         return method
     function = method.__func__
-    changed = {**function.__globals__, "os": _Os()}
-    if changed.get("_fork_exec") is None:
-        changed["_fork_exec"] = _posixsubprocess.fork_exec
+    changed = dict(function.__globals__)
+    if patched:
+        changed["os"] = _Os()
+        if changed.get("_fork_exec") is None:
+            changed["_fork_exec"] = _posixsubprocess.fork_exec
+    if strings is not None:
+        # It may be a debugger's, which may change the list.
+        fork_exec = changed["_fork_exec"]
+        changed["_fork_exec"] = lambda *given: fork_exec(*given[:5], [*strings], *given[6:])
     copy = types.FunctionType(
         function.__code__, changed, function.__name__, function.__defaults__, function.__closure__
     )

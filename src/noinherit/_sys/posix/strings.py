@@ -74,6 +74,11 @@ def encoded_environment(
     return encoded
 
 
+def own_strings(added: Mapping[str, str]) -> list[bytes]:
+    """Return this process's variables and those `added`, each as ``name=value``."""
+    return environment(None, added)[:-1]  # type: ignore[return-value]  # only the last is NULL
+
+
 def environment(env: Mapping[Any, Any] | None, added: Mapping[str, str]) -> Strings:
     """Return ``envp`` with `env`, or this process's variables, and with `added`."""
     if env is not None:

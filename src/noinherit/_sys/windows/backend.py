@@ -61,11 +61,13 @@ __all__ = [
     "hold_directory",
     "limit",
     "make_inheritable_for_popen",
+    "own_strings",
     "private_copy",
     "release",
     "set_inheritable",
     "set_noinherit_all",
     "spawn",
+    "takes_strings",
     "unpatched",
 ]
 
@@ -170,7 +172,12 @@ def check_stream(name: str, value: Any) -> None:
         raise UnsupportedOptionError(name, shown(value), reason)
 
 
-def unpatched(method: Any) -> Any:
+def takes_strings(method: Any) -> bool:
+    """Return False: CreateProcess has one block of variables."""
+    return False
+
+
+def unpatched(method: Any, strings: list[bytes] | None = None) -> Any:
     """Return `method`."""
     return method
 
@@ -179,6 +186,11 @@ def make_inheritable_for_popen(streams: Iterable[int]) -> None:
     """Make them inheritable, as Popen does; `private_copy`, in the place of that, did not."""
     for handle in streams:
         os.set_handle_inheritable(handle, True)
+
+
+def own_strings(added: Mapping[str, str]) -> NoReturn:
+    """Raise: see `takes_strings`."""
+    raise AssertionError("unreachable")
 
 
 def encoded_environment(env: Mapping[Any, Any] | None, added: Mapping[str, str]) -> NoReturn:
