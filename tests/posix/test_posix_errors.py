@@ -215,3 +215,16 @@ class TestAFailedSpawnLeavesNothing:
             "    raise AssertionError('started')\n"
         )
         subprocess.run([sys.executable, "-c", script], check=True)
+
+    @needs_posix_spawn_that_closes
+    def test_one_free_descriptor_is_enough_wherever_it_is(self) -> None:
+        script = (
+            "import os, resource\n"
+            "import noinherit\n"
+            "noinherit.spawn_with(['true']).wait()\n"
+            "files = [os.dup(0) for _ in range(6)]\n"
+            "resource.setrlimit(resource.RLIMIT_NOFILE, (files[-1] + 1, files[-1] + 1))\n"
+            "os.close(files[0])\n"
+            "assert noinherit.spawn_with(['test', '-e', '/dev/fd/4'], fds={4: 0}).wait() == 0\n"
+        )
+        subprocess.run([sys.executable, "-c", script], check=True)

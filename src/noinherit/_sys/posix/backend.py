@@ -169,8 +169,9 @@ def hold(
 ) -> list[Held]:
     """Copy every descriptor, so that no other thread can close it and reuse its number.
 
-    Without `in_place`, the copies are above the numbers that `remap` writes first. So `remap` does
-    not have to move them. With `in_place`, a copy has its number in the child, if that is free:
+    Without `in_place`, the copies are above the numbers that `remap` writes first, if one is free
+    there. Then `remap` does not have to move them. With `in_place`, a copy has its number in the
+    child, if that is free:
 
     - A descriptor that already has its number is not copied.
     - An entry whose number is not fixed receives the copy's number, unless that is `taken`.
@@ -179,15 +180,18 @@ def hold(
     descriptor of the file (:manpage:`fcntl_locking(2)`; docs/gotchas/posix.md, "Record
     locks").
     """
-    floor = min(3 + len(entries), limit() - 1)
-    numbers = [descriptor(entry.value, entry.key) for entry in entries]
-    copied = [
-        index
-        for index, number in enumerate(numbers)
-        if not (in_place and entries[index].number == number) and not locks.may_be_locked(number)
-    ]
-    floors = [max(entries[i].number, 3) if in_place else floor for i in copied]
-    sources = [numbers[i] for i in copied]
+    floor = 3 + len(entries)
+    numbers: list[int] = []
+    copied: list[int] = []  # indices; the next two are the arguments of each copy
+    sources: list[int] = []
+    floors: list[int] = []
+    for index, entry in enumerate(entries):
+        number = descriptor(entry.value, entry.key)
+        numbers.append(number)
+        if not (in_place and entry.number == number) and not locks.may_be_locked(number):
+            copied.append(index)
+            sources.append(number)
+            floors.append(max(entry.number, 3) if in_place else floor)
     before = len(copies)
     while (done := len(copies) - before) < len(copied):
         try:
@@ -205,7 +209,7 @@ def hold(
                 for each in copied, sources, floors:
                     del each[done]
                 continue
-            if not in_place or floors[done] == 3:
+            if floors[done] == 3:
                 raise
             floors[done] = 3  # no number is free from there up: the child will move the copy
     for index, copy in zip(copied, copies[before:], strict=True):
@@ -215,14 +219,17 @@ def hold(
     if in_place:
         claimed = {*taken, *(entry.number for entry in entries if entry.fixed)}
     for entry, copy in zip(entries, numbers, strict=True):
-        number = entry.number
-        if in_place and not entry.fixed:
-            number = copy
-            while number in claimed:
-                number += 1
-            claimed.add(number)
+        number = entry.number if entry.fixed or not in_place else _unclaimed(copy, claimed)
         held.append(Held(entry.key, number, copy, *kind_and_identity(copy)))
     return held
+
+
+def _unclaimed(number: int, claimed: set[int]) -> int:
+    """Return `number`, or the next that no entry has claimed, and claim it."""
+    while number in claimed:
+        number += 1
+    claimed.add(number)
+    return number
 
 
 def check_directory(value: Any) -> None:

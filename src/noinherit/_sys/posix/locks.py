@@ -14,6 +14,8 @@ from . import system
 
 # A write lock of the whole file; it conflicts with every other record lock.
 _A_LOCK_OF_ALL = bytes(system.flock(l_type=fcntl.F_WRLCK, l_whence=os.SEEK_SET))
+# The answer if there is none: nothing but the type is changed.
+_NO_LOCK = bytes(system.flock(l_type=fcntl.F_UNLCK, l_whence=os.SEEK_SET))
 
 
 def may_be_locked(number: int) -> bool:
@@ -23,8 +25,7 @@ def may_be_locked(number: int) -> bool:
     """
     if hasattr(fcntl, "F_OFD_GETLK"):
         try:
-            found = fcntl.fcntl(number, fcntl.F_OFD_GETLK, _A_LOCK_OF_ALL)
-            return bool(system.flock.from_buffer_copy(found).l_type != fcntl.F_UNLCK)
+            return fcntl.fcntl(number, fcntl.F_OFD_GETLK, _A_LOCK_OF_ALL) != _NO_LOCK
         except OSError as error:
             if error.errno is None:
                 raise  # a signal handler raised it
