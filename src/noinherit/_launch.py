@@ -40,6 +40,8 @@ class Launch:
     cgroup: int | None = None
     cgroup_name: Any = None
     cgroup_kill: CgroupKill | None = None  # with a lifeline
+    # The value of cwd, if that is an open directory.
+    _open_directory: Any = None
     # The thread that is starting the child.
     _thread = 0
 
@@ -65,19 +67,22 @@ class Launch:
                 redirected=redirected,
                 limit=backend.limit(),
             )
+            _channel.check_whole(entries)
         # The variables for listen_fds, except LISTEN_PID.
         self.announced = _listen.variables(listen_fds, entries)
-        _plan.check_references(args, options["env"], entries, backend.has_number)
-        _check_streams(redirected)
+        self.has_references = _plan.check_references(
+            args, options["env"], entries, backend.has_number
+        )
+        if redirected:
+            _check_streams(redirected)
         backend.check(entries, options)
         cwd = options["cwd"]
-        self._open_directory = cwd if is_open_directory(cwd) else None
-        if self._open_directory is not None:
+        if cwd is not None and is_open_directory(cwd):
             backend.check_directory(cwd)
+            self._open_directory = cwd
         self._wanted_cgroup = options["cgroup"]
         if self._wanted_cgroup is not None:
             backend.check_cgroup(self._wanted_cgroup)
-        _channel.check_whole(entries)
         # With stdout=None, Popen would send STDOUT to our stdout, not to fds[1].
         stdin, stdout, stderr = streams
         if stderr == subprocess.STDOUT and stdout is None and _plan.merge_stderr(entries):
@@ -111,7 +116,8 @@ class Launch:
     def open(self) -> list[Any]:
         """Make copies, lifeline and trampoline; return the standard streams for Popen."""
         self._open()
-        _channel.hand_over(self._entries)
+        if self._entries:
+            _channel.hand_over(self._entries)
         for number in self._redirected:
             self._streams[number] = _channel.as_stream(self._streams[number], number)
         return self._streams
@@ -157,8 +163,11 @@ class Launch:
                 )
         if self.leash is not None and self.leash.theirs != -1:
             held += self._hold_end(_plan.LEASH, self.leash.theirs, held, in_place=in_place)
-        beyond_popen = self._beyond_popen or any(each.is_moved for each in held)
-        needs_code = self.engine.by_popen and not self._has_preexec_fn and beyond_popen
+        needs_code = (
+            self.engine.by_popen
+            and not self._has_preexec_fn
+            and (self._beyond_popen or any(each.is_moved for each in held))
+        )
         if self._needs_trampoline or needs_code:
             with forks.held_off:
                 self.trampoline = _sys.backend.Trampoline(self.announced)
@@ -328,13 +337,13 @@ class Start:
         """
         args, env = self.args, self.env
         added: dict[str, str] = {}
-        if self.held:  # without any, args and env contain no fd_arg
+        if self._launch is not None and self._launch.has_references:
             held_by_key = {each.key: each for each in self.held}
             args = self.args = _plan.resolve_args(args, held_by_key)
             if env is not None:
                 env = {name: _plan.resolve(env[name], held_by_key) for name in env.keys()}  # noqa: SIM118 -- dict() also calls keys()
-            if public := [each for each in self.held if each.key not in _plan.PRIVATE]:
-                added[_handoff.VARIABLE] = _handoff.encode(public)
+        if public := [each for each in self.held if each.key not in _plan.PRIVATE]:
+            added[_handoff.VARIABLE] = _handoff.encode(public)
         return args, env, added
 
     def popen_arguments(self, takes_strings: bool) -> tuple[Any, ...]:
@@ -346,8 +355,11 @@ class Start:
         """
         args, env, added = self.resolve_command()
         executable, shell = self.executable, self.shell
+        kept, streams = self.pass_fds, self.streams
         # `held` includes pass_fds, except if a subclass bypassed Process.__init__.
-        kept = tuple(each.copy for each in self.held if each.number > 2) or self.pass_fds
+        if self.held:
+            kept = tuple(each.copy for each in self.held if each.number > 2) or kept
+            streams = {**streams, **{each.number: each.copy for each in self.held}}
         preexec_fn, ids = self.preexec_fn, (self.gid, self.gids, self.uid)
         # It copies the environment in one step, and so does own_strings. With None, the child would
         # read it while another thread changes it: Popen's engine releases the GIL before exec.
@@ -377,9 +389,6 @@ class Start:
             preexec_fn = _sys.backend.before_preexec_fn(self, held, variables)
             if moved:
                 kept = tuple(each.number for each in self.held if each.number > 2)
-        streams = {**self.streams} | {
-            each.number: each.copy for each in self.held if each.number <= 2
-        }
         _, p2cwrite, c2pread, _, errread, _ = self.pipes
         if ids[0] is None and getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False):
             # The group -1 changes nothing, but makes Popen fork. Without it, Popen would use

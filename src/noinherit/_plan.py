@@ -252,8 +252,11 @@ def snapshot(env: Any) -> Any:
 
 def check_references(
     args: object, env: Any, entries: Iterable[Entry], has_number: Callable[[Any], bool]
-) -> None:
-    """Raise for an `fd_arg` whose key is not in `entries`, or whose value gets no number."""
+) -> bool:
+    """Return whether there is an `fd_arg`.
+
+    Raises for one whose key is not in `entries`, or whose value gets no number.
+    """
     words: list[object] = list(args) if isinstance(args, (list, tuple)) else [args]
     if env is not None and not hasattr(env, "keys"):
         raise TypeError(f"env must be a mapping or None, not {type(env).__name__}")
@@ -273,6 +276,7 @@ def check_references(
                     "the child receives it from noinherit.inherited()"
                 )
                 raise UnsupportedOptionError(f"fd_arg({key!r})", shown(known[key]), reason)
+    return bool(wanted)
 
 
 def resolve(word: Any, held_by_key: Mapping[Key, Held]) -> Any:

@@ -59,6 +59,8 @@ else:
 
 # As asyncio has it; 0, which is subprocess's, would be a success.
 _UNKNOWN_STATUS = 255
+# The pipes' ends: p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite.
+_NO_PIPES = (-1, -1, -1, -1, -1, -1)
 _HAS_EVENTS = hasattr(subprocess.Popen, "_wait_pidfd")
 
 
@@ -202,7 +204,10 @@ class Process(_Popen["AnyStr"]):
     ) -> None:
         if not isinstance(args, (list, tuple, str, bytes, os.PathLike)):
             args = list(several("args", args))
-        pass_fds = tuple(several("pass_fds", pass_fds))
+        if type(pass_fds) is not tuple:
+            pass_fds = tuple(several("pass_fds", pass_fds))
+        if type(listen_fds) is not tuple:
+            listen_fds = tuple(several("listen_fds", listen_fds))
         env = _plan.snapshot(env)
         launch = Launch(
             args,
@@ -218,7 +223,7 @@ class Process(_Popen["AnyStr"]):
                 "env": env,
                 "start_new_session": start_new_session,
                 "pass_fds": pass_fds,
-                "listen_fds": tuple(several("listen_fds", listen_fds)),
+                "listen_fds": listen_fds,
                 "reset_signals": reset_signals,
                 "cgroup": cgroup,
                 **options,
@@ -299,7 +304,8 @@ class Process(_Popen["AnyStr"]):
                 self._close_pipe_fds(*start.pipes)
 
     def _close_pipe_fds(self, *descriptors: Any) -> None:
-        _sys.backend.unpatched(super()._close_pipe_fds)(*descriptors)
+        if descriptors != _NO_PIPES:
+            _sys.backend.unpatched(super()._close_pipe_fds)(*descriptors)
 
     def _make_inheritable(self, handle: int) -> int:
         # Popen's own makes the child's ends inheritable here, for every thread's children to take.
@@ -307,7 +313,7 @@ class Process(_Popen["AnyStr"]):
 
     def _get_handles(self, stdin: Any, stdout: Any, stderr: Any) -> tuple[Any, ...]:
         if stdin is stdout is stderr is None:
-            return -1, -1, -1, -1, -1, -1  # as Popen's own, without the cost of its ExitStack
+            return _NO_PIPES  # as Popen's own, without the cost of its ExitStack
         return super()._get_handles(stdin, stdout, stderr)
 
     def pidfd(self) -> int:

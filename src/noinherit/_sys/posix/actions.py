@@ -174,11 +174,9 @@ STRATEGIES: tuple[type[FileActions | PopenEngine], ...] = tuple(
 def strategy() -> type[FileActions | PopenEngine]:
     """Return the strategy that ``NOINHERIT_STRATEGY`` names, else the best one here."""
     value = variables.get(b"NOINHERIT_STRATEGY")
-    if not value or trust.variable("NOINHERIT_STRATEGY")[1]:
-        return next(kind for kind in STRATEGIES if not refusal(kind))
-    name = os.fsdecode(value)
+    name = os.fsdecode(value) if value and not trust.variable("NOINHERIT_STRATEGY")[1] else ""
     for kind in STRATEGIES:
-        if kind.name == name:
+        if kind.name == name or (not name and not refusal(kind)):
             return kind
     raise UnknownStrategyError(name, tuple(kind.name for kind in STRATEGIES))
 

@@ -75,8 +75,12 @@ def encoded_environment(
 
 
 def own_strings(added: Mapping[str, str]) -> list[bytes]:
-    """Return this process's variables and those `added`, each as ``name=value``."""
-    return environment(None, added)[:-1]  # type: ignore[return-value]  # only the last is NULL
+    """Return this process's variables and those `added`, each as ``name=value``.
+
+    The caller must not change the list.
+    """
+    own = _own()
+    return _extended(own, tuple(added.items()))[:-1] if added else own.texts  # type: ignore[return-value]  # only the last is NULL
 
 
 def environment(env: Mapping[Any, Any] | None, added: Mapping[str, str]) -> Strings:
