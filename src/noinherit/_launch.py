@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ._entry import Entry, Key
     from ._sys.api import CgroupKill, Command, Held, Leash, Trampoline
 
+# Since Python 3.13, Popen's own engine prefers posix_spawn.
+_POPEN_HAS_POSIX_SPAWN = getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False)
+
 
 class Launch:
     """What `Process` does before and after `subprocess.Popen`'s constructor.
@@ -390,7 +393,7 @@ class Start:
             if moved:
                 kept = tuple(each.number for each in self.held if each.number > 2)
         _, p2cwrite, c2pread, _, errread, _ = self.pipes
-        if ids[0] is None and getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False):
+        if ids[0] is None and _POPEN_HAS_POSIX_SPAWN:
             # The group -1 changes nothing, but makes Popen fork. Without it, Popen would use
             # posix_spawn. A sandbox may refuse that, and is then the reason why Popen starts it.
             ids = (-1, *ids[1:])

@@ -185,7 +185,10 @@ def hold(
     copied: list[int] = []  # indices; the next two are the arguments of each copy
     sources: list[int] = []
     floors: list[int] = []
+    claimed = set(taken)
     for index, entry in enumerate(entries):
+        if entry.fixed:
+            claimed.add(entry.number)
         number = descriptor(entry.value, entry.key)
         numbers.append(number)
         if not (in_place and entry.number == number) and not locks.may_be_locked(number):
@@ -215,9 +218,6 @@ def hold(
     for index, copy in zip(copied, copies[before:], strict=True):
         numbers[index] = copy
     held = []
-    claimed: set[int] = set()
-    if in_place:
-        claimed = {*taken, *(entry.number for entry in entries if entry.fixed)}
     for entry, copy in zip(entries, numbers, strict=True):
         number = entry.number if entry.fixed or not in_place else _unclaimed(copy, claimed)
         held.append(Held(entry.key, number, copy, *kind_and_identity(copy)))

@@ -80,7 +80,7 @@ def own_strings(added: Mapping[str, str]) -> list[bytes]:
     The caller must not change the list.
     """
     own = _own()
-    return _extended(own, tuple(added.items()))[:-1] if added else own.texts  # type: ignore[return-value]  # only the last is NULL
+    return _extended_texts(own, tuple(added.items())) if added else own.texts
 
 
 def environment(env: Mapping[Any, Any] | None, added: Mapping[str, str]) -> Strings:
@@ -170,13 +170,26 @@ def _own() -> _Own:
     return own
 
 
+def _kept_and_added(
+    own: _Own, added: tuple[tuple[str, str], ...]
+) -> tuple[list[bytes], list[bytes]]:
+    more = {os.fsencode(name): os.fsencode(value) for name, value in added}
+    kept = [text for text in own.texts if text.partition(b"=")[0] not in more]
+    return kept, _joined(more)
+
+
+@functools.lru_cache(maxsize=16)
+def _extended_texts(own: _Own, added: tuple[tuple[str, str], ...]) -> list[bytes]:
+    """Return the texts of `own` and `added`."""
+    kept, texts = _kept_and_added(own, added)
+    return kept + texts
+
+
 # The same descriptors give the same manifest. lru_cache is thread-safe.
 @functools.lru_cache(maxsize=16)
 def _extended(own: _Own, added: tuple[tuple[str, str], ...]) -> Strings:
     """Return the strings of `own` and `added`, usually without encoding those of `own` again."""
-    more = {os.fsencode(name): os.fsencode(value) for name, value in added}
-    texts = _joined(more)
-    kept = [text for text in own.texts if text.partition(b"=")[0] not in more]
+    kept, texts = _kept_and_added(own, added)
     if len(kept) != len(own.texts):
         return c_strings([*kept, *texts])
     reject_nul(b"".join(texts))
