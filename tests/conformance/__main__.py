@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -104,8 +105,10 @@ def run_both(names: list[str]) -> int:
         begun = []
         for way in ("--replace", "--install"):
             said = stack.enter_context(tempfile.TemporaryFile())
-            # Their own directories: some tests make one of a fixed name.
-            place = stack.enter_context(tempfile.TemporaryDirectory())
+            # Their own directories: some tests make one of a fixed name. On Windows, what a test
+            # has left running keeps its directory.
+            place = tempfile.mkdtemp()
+            stack.callback(shutil.rmtree, place, ignore_errors=True)
             command = [sys.executable, Path(__file__).resolve(), way, *names]
             process = subprocess.Popen(command, stdout=said, stderr=said, cwd=place)
             begun.append((way, said, process))
