@@ -201,14 +201,23 @@ class InheritedFd:
         with self._taking:
             if self._number == -1:
                 return
-            if sys.platform == "win32" and self.kind == "other":
-                _winapi.CloseHandle(self.detach_handle())
-            elif self._shared is not None:
+            if self._shared is not None:
                 self.socket().close()
+                return
+            if sys.platform == "win32" and self.kind == "other":
+                closing = map(_winapi.CloseHandle, [int(self.handle())])
             else:
-                try:
-                    os.close(self.fileno())
-                finally:
+                closing = map(os.close, [self.fileno()])
+            closed: list[None] = []
+            try:
+                # One C call: no signal handler can raise an exception before it is recorded.
+                closed.extend(closing)
+            except OSError as error:
+                if error.errno is not None:  # else a signal handler raised it
+                    self._number = -1
+                raise
+            finally:
+                if closed:
                     self._number = -1
 
 

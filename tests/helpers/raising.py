@@ -63,7 +63,8 @@ def take() -> None:
             numbers.extend(map(os.dup, [SOCKET.fileno()]))
             record = _handoff.Record("a", numbers[0], "socket", "")
             taken = noinherit.InheritedFd("a", record)
-            random.choice((taken.socket, taken.channel, open_it(taken)))().close()
+            for_close = random.choice((taken.socket, taken.channel, open_it(taken), lambda: taken))
+            for_close().close()
         finally:
             if taken is not None:
                 taken.close()
