@@ -13,7 +13,6 @@ import sys
 
 assert sys.platform != "win32"
 
-import posix
 
 from ..._entry import descriptor, is_open_directory, shown
 from ..._identity import kind_and_identity
@@ -24,7 +23,7 @@ from . import fork_exec, libc, locks, system
 from .actions import STRATEGIES, PopenEngine, compiled, refusal, strategy
 from .attributes import attributes, can_set_cgroup, cgroup_refusal
 from .cgroup import hold_cgroup
-from .descriptors import limit
+from .descriptors import limit, release
 from .flags import get_inheritable, set_inheritable, set_noinherit_all
 from .fork_exec import takes_strings, unpatched
 from .replace import become
@@ -258,19 +257,6 @@ def hold_directory(value: Any, copies: list[int]) -> int:
 def check_cgroup(value: Any) -> None:
     """Raise `UnsupportedOptionError` unless it is a directory of cgroup version 2."""
     system.check_cgroup(value)
-
-
-def release(copies: list[int]) -> None:
-    """Close the copies and empty the list."""
-    copies.insert(0, -1)  # the sentinel of iter()
-    while copies:
-        try:
-            # One C call, as in hold(); close returns None. Not os.close: gevent's closes later.
-            any(map(posix.close, iter(copies.pop, -1)))
-        except OSError as error:
-            # A deferred write error on a network file must not fail a successful spawn.
-            if error.errno is None:
-                raise  # a signal handler raised it
 
 
 def has_number(value: Any) -> bool:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 assert sys.platform != "win32"
 
+import posix
+
 from .. import errors
 
 _HIGHEST = 2**31 - 1
@@ -51,6 +53,20 @@ def _is_open(number: int) -> bool:
         os.get_inheritable(number)  # fstat would wait for the server of a FUSE or network file
         return True
     return False
+
+
+def release(copies: list[int]) -> None:
+    """Close the copies and empty the list, whatever a signal handler raises in between."""
+    copies.insert(0, -1)  # the sentinel of iter()
+    while copies:
+        try:
+            # One C call, as in the backend's hold(); close returns None. Not os.close, because
+            # gevent's closes later.
+            any(map(posix.close, iter(copies.pop, -1)))
+        except OSError as error:
+            # A deferred write error on a network file must not fail a successful spawn.
+            if error.errno is None:
+                raise  # a signal handler raised it
 
 
 def access_of(flags: int) -> str:

@@ -18,6 +18,7 @@ import sys
 assert sys.platform != "win32"
 
 from .. import forks
+from .descriptors import release
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,5 +78,4 @@ class Leash:
     def after_fork(self) -> None:
         """Close the writing end, in a forked child as well."""
         with forks.held_off:
-            while self._writing:
-                os.close(self._writing.pop())
+            release(self._writing)

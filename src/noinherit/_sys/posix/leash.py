@@ -31,6 +31,7 @@ import sys
 assert sys.platform == "linux"
 
 from .. import forks
+from .descriptors import release
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,5 +92,4 @@ class Leash:
     def after_fork(self) -> None:
         """Close the ends, in a forked child as well; the settings are the parent's, too."""
         with forks.held_off:
-            while self._ends:
-                os.close(self._ends.pop())
+            release(self._ends)
