@@ -34,9 +34,11 @@ import sys
 import sysconfig
 import tarfile
 import tempfile
+import threading
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from linux_python import download
 
@@ -90,6 +92,12 @@ def programs(wanted: dict[str, str]) -> dict[str, str]:
     return {name: where for name, where in found.items() if where is not None}
 
 
+def _show(output: Any) -> None:
+    while text := output.read1():
+        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.flush()
+
+
 class WindowsPython:
     """One Windows Python, its Wine prefix, and what runs in them."""
 
@@ -130,11 +138,13 @@ class WindowsPython:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        assert process.stdout is not None
-        while output := process.stdout.read1():
-            sys.stdout.buffer.write(output)
-            sys.stdout.buffer.flush()
-        return process.wait()
+        shown = threading.Thread(target=_show, args=(process.stdout,), daemon=True)
+        shown.start()
+        status = process.wait()
+        # The output need not end: a child whose parent was killed while it started stays suspended,
+        # and has the pipe until stop().
+        shown.join(5)
+        return status
 
     def stop(self) -> None:
         """End what still runs in this prefix, Wine's own services first of all."""
