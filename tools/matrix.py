@@ -76,7 +76,7 @@ def read(output: Iterable[str], rows: dict[str, Row]) -> None:
             current = rows.setdefault(started[1], Row())
             current.tests = "the contract's" if "contract" in started[2] else "all"
             if "tests/interop" in started[2]:
-                current.tests = "the programs'"  # another environment has this Python's row
+                current.tests = ""  # another environment has this Python's row
             if "not slow" in started[2]:
                 current.tests += " but slow ones"
         elif runs_on := _RUNS_ON.match(text):
@@ -103,7 +103,7 @@ def write(rows: dict[str, Row], page: Path, *, keep: bool) -> None:
         row.runs_on[:2]: f"| {' | '.join(row.runs_on[:2])} | `{row.runs_on[2]}` | {row.tests} "
         f"| {row.passed} | {row.failed} |"
         for row in rows.values()
-        if row.runs_on and row.tests != "the programs'"
+        if row.runs_on and row.tests
     }
     if keep:
         there = {tuple(line.split(" | ")[:2]): line for line in old.splitlines()[3:]}
