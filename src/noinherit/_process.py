@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from . import _drain, _lifetime, _plan, _sys, _types
 from ._descendants import Descendants
 from ._entry import Key, several
-from ._launch import Launch, Start
+from ._launch import Launch
+from ._start import Start
 from ._sys.api import StrategyRefusedError
 from .exceptions import PopenReplacedError, StatusUnknownWarning, UnsupportedOptionError
 
