@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._launch import Launch
-    from ._sys.api import Command, Held
+    from ._sys.api import Command, Held, Trampoline
 
 # Since Python 3.13, Popen's own engine prefers posix_spawn.
 _POPEN_HAS_POSIX_SPAWN = getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False)
@@ -138,40 +138,23 @@ class Start:
         if self.held:
             kept = tuple(each.copy for each in self.held if each.number > 2) or kept
             streams = {**streams, **{each.number: each.copy for each in self.held}}
-        preexec_fn, ids = self.preexec_fn, (self.gid, self.gids, self.uid)
-        # It copies the environment in one step, and so does own_strings. With None, the child would
-        # read it while another thread changes it: Popen's engine releases the GIL before exec.
-        encoded_environment = _sys.backend.encoded_environment
+        preexec_fn = self.preexec_fn
         trampoline = None if self._launch is None else self._launch.trampoline
-        variables: dict[str, str] = {}
+        env = self._environment(env, added, trampoline, takes_strings)
         if trampoline is not None:
-            env = encoded_environment(env, {**added, **trampoline.variables})
             (report,) = (each for each in self.held if each.key == _plan.REPORT)
             args = trampoline.wrap_command(self, report, args, env)
             executable, shell = None, False
             if preexec_fn is None:
-                # The trampoline changes the ids: the new user may have no access to this Python.
-                ids = (None, None, None)
                 kept += tuple(each for each in (self.directory, self.cgroup) if each is not None)
-        elif env is None and preexec_fn is not None:
-            # env stays None: the program also gets what preexec_fn puts into the environment.
-            variables = {**added, **self._announced}
-        elif added or (env is None and self.engine is not None and self.engine.by_popen):
-            if env is None and takes_strings:
-                self.strings = _sys.backend.own_strings(added)
-            else:
-                env = encoded_environment(env, added)
         if preexec_fn is not None:
+            variables = {**added, **self._announced} if env is None else {}
             moved = trampoline is None and any(each.is_moved for each in self.held)
             held = self.held if moved else ()
             preexec_fn = _sys.backend.before_preexec_fn(self, held, variables)
             if moved:
                 kept = tuple(each.number for each in self.held if each.number > 2)
         _, p2cwrite, c2pread, _, errread, _ = self.pipes
-        if ids[0] is None and _POPEN_HAS_POSIX_SPAWN:
-            # The group -1 changes nothing, but makes Popen fork. Without it, Popen would use
-            # posix_spawn. A sandbox may refuse that, and is then the reason why Popen starts it.
-            ids = (-1, *ids[1:])
         return (
             args,
             executable,
@@ -186,9 +169,48 @@ class Start:
             *(streams.get(0, -1), p2cwrite, c2pread, streams.get(1, -1)),
             *(errread, streams.get(2, -1)),
             self.restore_signals,
-            *ids,
+            *self._ids(trampoline),
             self.umask,
             self.start_new_session,
             self.process_group,
             *self.newer,
         )
+
+    def _environment(
+        self,
+        env: Any,
+        added: Mapping[str, str],
+        trampoline: Trampoline | None,
+        takes_strings: bool,
+    ) -> Any:
+        """Return the environment for Popen's own engine, or set `strings` and return None.
+
+        Without `strings`, None is this process's environment, which the child reads.
+        """
+        # It copies the environment in one step, and so does own_strings. With None, the child would
+        # read it while another thread changes it: Popen's engine releases the GIL before exec.
+        encoded_environment = _sys.backend.encoded_environment
+        if trampoline is not None:
+            return encoded_environment(env, {**added, **trampoline.variables})
+        if env is not None:
+            return encoded_environment(env, added) if added else env
+        if self.preexec_fn is not None:
+            return None  # the program also gets what preexec_fn puts into the environment
+        if not added and (self.engine is None or not self.engine.by_popen):
+            return None  # the child inherits as from Popen: see `by_popen`
+        if not takes_strings:
+            return encoded_environment(None, added)
+        self.strings = _sys.backend.own_strings(added)
+        return None
+
+    def _ids(self, trampoline: Trampoline | None) -> tuple[Any, Any, Any]:
+        """Return the group, the further groups and the user for Popen's own engine."""
+        gid, gids, uid = self.gid, self.gids, self.uid
+        if trampoline is not None and self.preexec_fn is None:
+            # The trampoline changes the ids: the new user may have no access to this Python.
+            gid = gids = uid = None
+        if gid is None and _POPEN_HAS_POSIX_SPAWN:
+            # The group -1 changes nothing, but makes Popen fork. Without it, Popen would use
+            # posix_spawn. A sandbox may refuse that, and is then the reason why Popen starts it.
+            gid = -1
+        return gid, gids, uid
