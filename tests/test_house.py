@@ -89,7 +89,7 @@ def test_a_wing_is_imported_by_itself_and_by_the_dispatch_only() -> None:
         if file == "_sys/__init__":
             assert wings == {"posix", "windows"}
         else:
-            assert wings <= ({"windows"} if file == CHILD else {wing(file)}), file
+            assert wings <= {wing(file)}, file
 
 
 def test_the_same_roles_have_the_same_names_in_both_wings() -> None:

@@ -99,7 +99,12 @@ _LATER = {
 # this package, before it starts a child. So using a name of one of these modules loads them all.
 _SPAWNING = ("_exec_with", "_flags", "_install", "_process", "_run_with", "_spawn_with", "aio")
 # The roles of `_sys` that other modules use.
-_ROLES = {"_audit": ["backend"], "_channel": ["ends"], "_trace": ["watch"], "child": ["ends"]}
+_ROLES = {
+    "_audit": ["backend"],
+    "_channel": ["ends"],
+    "_trace": ["watch"],
+    "child": ["ends", "inherited"],
+}
 
 
 def __getattr__(name: str) -> object:
@@ -110,7 +115,8 @@ def __getattr__(name: str) -> object:
     if file in _SPAWNING:
         for each in (*_SPAWNING[:-1], "child"):
             __import__(f"{__name__}.{each}")
-        roles = ["backend", "ends", "lifetime", "output", *(["loops"] if file == "aio" else [])]
+        roles = ["backend", "ends", "inherited", "lifetime", "output"]
+        roles += ["loops"] if file == "aio" else []
     __import__(f"{__name__}._sys", fromlist=roles)
     module = __import__(f"{__name__}.{file}", fromlist=[name])
     value = globals()[name] = module if file == name else getattr(module, name)

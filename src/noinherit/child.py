@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from . import _handoff, _sys, _types
 from ._channel import Channel
 from ._entry import Handle, Key
-from ._sys import errors, forks, trust
+from ._sys import forks, trust
 from .exceptions import (
     AlreadyTakenError,
     MalformedManifestError,
@@ -28,6 +28,9 @@ __all__ = ["InheritedFd", "inherited"]
 
 _LISTEN_VARIABLES = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES")
 _LISTEN_FDS_START = 3
+
+if sys.platform == "win32":
+    import _winapi
 
 
 class InheritedFd:
@@ -293,7 +296,7 @@ def _found() -> _InheritedFds:
             key = record.number if record.key in found else record.key
             found[key] = InheritedFd(key, record)
             if record.number > 2:  # children of this process need its standard streams
-                _make_noninheritable(found[key])
+                _sys.inherited.make_noninheritable(record)
     found.reason = "; ".join(reasons)
     return found
 
@@ -305,80 +308,12 @@ def _from_manifest(reasons: list[str]) -> list[_handoff.Record]:
         reasons.extend(filter(None, [reason]))
         return []
     records = _handoff.decode(text)
-    _open_sockets(records)
-    ours = list(filter(_is_ours, records))
+    _sys.inherited.open_sockets(records)
+    ours = list(filter(_sys.inherited.is_ours, records))
     if gone := [record.key for record in records if record not in ours]:
         keys = ", ".join(map(repr, gone))
-        reasons.append(f"what {_handoff.VARIABLE} announces as {keys} {_GONE}")
+        reasons.append(f"what {_handoff.VARIABLE} announces as {keys} {_sys.inherited.GONE}")
     return ours
-
-
-if sys.platform == "win32":
-    import _winapi
-    import msvcrt
-
-    _GONE = (
-        "is closed or was replaced, or this process was started by a launcher that did not pass it "
-        "on: sockets reach only the process that spawn_with starts"
-    )
-    # FILE_TYPE_DISK, FILE_TYPE_CHAR and FILE_TYPE_PIPE, as the parent names them.
-    _KINDS = {1: "file", 2: "character device", 3: "pipe"}
-
-    def _is_ours(record: _handoff.Record) -> bool:
-        """Return whether this process inherited the descriptor that `record` describes."""
-        try:
-            if record.kind == "socket":
-                return record.shared is not None
-            if record.kind != "other":
-                handle = msvcrt.get_osfhandle(record.number)
-                record.kind = _KINDS.get(_winapi.GetFileType(handle), "other")
-                return f"{handle:x}" == record.identity and record.kind != "other"
-            # An event or a process has no number to compare. But an inherited handle is
-            # inheritable, and an unrelated file may have received the same value since.
-            handle = int(record.identity, 16)
-            return os.get_handle_inheritable(handle) and not _is_file(handle)
-        except (OSError, OverflowError, ValueError):
-            return False
-
-    def _is_file(handle: int) -> bool:
-        try:
-            return _winapi.GetFileType(handle) != 0
-        except OSError:  # GetFileType also fails for an unknown type
-            return False
-
-    def _open_sockets(records: list[_handoff.Record]) -> None:
-        """Open the sockets among `records`, non-inheritable."""
-        sockets = [record for record in records if record.kind == "socket"]
-        if sockets:
-            from ._sys.windows.sockets import open_letterbox  # noqa: PLC0415 -- only needed for sockets
-
-            opened = open_letterbox(record.identity for record in sockets)
-            for record in sockets:
-                record.shared = opened.get(record.identity)
-
-    def _make_noninheritable(inherited: InheritedFd) -> None:
-        if inherited.kind != "socket":  # open_letterbox() has done it for sockets
-            os.set_handle_inheritable(inherited.handle(), False)
-
-else:
-    _GONE = "is closed or was replaced"
-
-    def _open_sockets(records: list[_handoff.Record]) -> None:
-        """Do nothing: on POSIX, a socket is inherited like any other descriptor."""
-
-    def _is_ours(record: _handoff.Record) -> bool:
-        """Return whether this process inherited the descriptor that `record` describes.
-
-        The variable is believed for the key only: the kind is what the kernel reports.
-        """
-        with errors.suppressed():
-            here = _handoff.record(record.key, record.number, record.number)
-            record.kind = here.kind
-            return here.identity == record.identity
-        return False
-
-    def _make_noninheritable(inherited: InheritedFd) -> None:
-        os.set_inheritable(inherited.fileno(), False)
 
 
 def _from_systemd(reasons: list[str]) -> list[_handoff.Record]:

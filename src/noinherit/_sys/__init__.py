@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         from .windows import audit as _audit
         from .windows import backend as _backend
         from .windows import ends as _ends
+        from .windows import inherited as _inherited
         from .windows import lifetime as _lifetime
         from .windows import local_sockets as _local_sockets
         from .windows import loops as _loops
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         from .posix import audit as _audit
         from .posix import backend as _backend
         from .posix import ends as _ends
+        from .posix import inherited as _inherited
         from .posix import lifetime as _lifetime
         from .posix import local_sockets as _local_sockets
         from .posix import loops as _loops
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     audit: api.Audit = _audit
     backend: api.Backend = _backend
     ends: api.Ends = _ends
+    inherited: api.Inherited = _inherited
     lifetime: api.Lifetime = _lifetime
     local_sockets: api.LocalSockets = _local_sockets
     loops: api.Loops = _loops
@@ -49,6 +52,7 @@ _ROLES = {
     "audit",
     "backend",
     "ends",
+    "inherited",
     "lifetime",
     "local_sockets",
     "loops",

@@ -111,6 +111,15 @@ if TYPE_CHECKING:
         @property
         def identity(self) -> str: ...
 
+    class Announced(Protocol):
+        """A record of the manifest, in the child."""
+
+        key: Key
+        number: int
+        kind: str  # the parent's word, until `Inherited.is_ours` has looked
+        identity: str
+        shared: Shared | None  # Windows only: the socket, once the child has opened it
+
     class Engine(Protocol):
         """How a child is started."""
 
@@ -561,6 +570,21 @@ if TYPE_CHECKING:
 
         def adopt(self, number: int) -> End:
             """Return an owner of descriptor `number`; `OSError` if that is not a channel's end."""
+
+    class Inherited(Protocol):
+        """The child's side of a start; a module of each platform package."""
+
+        # Why a record can be one that is not ours, for the message of an error.
+        GONE: str
+
+        def open_sockets(self, records: Iterable[Announced]) -> None:
+            """Open the sockets among the `Announced`, where they are not inherited."""
+
+        def is_ours(self, record: Announced) -> bool:
+            """Return whether this process inherited it. Sets its kind to that of the system."""
+
+        def make_noninheritable(self, record: Announced) -> None:
+            """Keep it from the children of this process."""
 
     class Watch(Protocol):
         """What `trace` needs from a platform; *numbers* are handle values on Windows."""
