@@ -174,7 +174,8 @@ EXAMPLES = {
     "_spawn_with": ["spawn_with"],
     "_trace": ["trace"],
     "aio": ["spawn_with", "open_channel"],
-    "child": ["inherited", "InheritedFd"],
+    "_inherited_fd": ["InheritedFd"],
+    "child": ["inherited"],
     "_exec_with": ["exec_with"],
 }
 

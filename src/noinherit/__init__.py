@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from ._descriptor import Descriptor, SocketFacts
     from ._exec_with import exec_with
     from ._flags import get_noinherit, open_noinherit, set_noinherit, set_noinherit_all
+    from ._inherited_fd import InheritedFd
     from ._install import install, uninstall
     from ._jobserver import jobserver_fds
     from ._process import Process
     from ._run_with import run_with
     from ._spawn_with import spawn_with
     from ._trace import Leak, Place, Trace, trace
-    from .child import InheritedFd, inherited
+    from .child import inherited
 
 __all__ = [
     "Channel",
@@ -73,7 +74,7 @@ __all__ = [
 _LATER = {
     "Channel": "_channel",
     "Descriptor": "_descriptor",
-    "InheritedFd": "child",
+    "InheritedFd": "_inherited_fd",
     "Leak": "_trace",
     "Place": "_trace",
     "Process": "_process",
@@ -102,6 +103,7 @@ _SPAWNING = ("_exec_with", "_flags", "_install", "_process", "_run_with", "_spaw
 _ROLES = {
     "_audit": ["backend"],
     "_channel": ["ends"],
+    "_inherited_fd": ["ends"],
     "_trace": ["watch"],
     "child": ["ends", "inherited"],
 }
