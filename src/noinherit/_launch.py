@@ -40,8 +40,9 @@ class Launch:
     cgroup: int | None = None
     cgroup_name: Any = None
     cgroup_kill: CgroupKill | None = None  # with a lifeline
-    # The value of cwd, if that is an open directory.
+    # The value of cwd, if that is an open directory, and the value of cgroup.
     _open_directory: Any = None
+    _wanted_cgroup: Any = None
     # The thread that is starting the child.
     _thread = 0
 
@@ -58,16 +59,7 @@ class Launch:
         backend = _sys.backend
         pass_fds, listen_fds = options["pass_fds"], options["listen_fds"]
         redirected = {n: to for n, to in enumerate(streams) if to is not None}
-        entries: list[Entry] = []
-        if fds != () or pass_fds:
-            entries = _plan.plan(
-                fds,
-                first=listen_fds,
-                pass_fds=pass_fds,
-                redirected=redirected,
-                limit=backend.limit(),
-            )
-            _channel.check_whole(entries)
+        entries = _entries(fds, redirected, options) if fds != () or pass_fds else []
         # The variables for listen_fds, except LISTEN_PID.
         self.announced = _listen.variables(listen_fds, entries)
         self.has_references = _plan.check_references(
@@ -76,13 +68,7 @@ class Launch:
         if redirected:
             _check_streams(redirected)
         backend.check(entries, options)
-        cwd = options["cwd"]
-        if cwd is not None and is_open_directory(cwd):
-            backend.check_directory(cwd)
-            self._open_directory = cwd
-        self._wanted_cgroup = options["cgroup"]
-        if self._wanted_cgroup is not None:
-            backend.check_cgroup(self._wanted_cgroup)
+        self._check_places(options["cwd"], options["cgroup"])
         # With stdout=None, Popen would send STDOUT to our stdout, not to fds[1].
         stdin, stdout, stderr = streams
         if stderr == subprocess.STDOUT and stdout is None and _plan.merge_stderr(entries):
@@ -112,6 +98,14 @@ class Launch:
         )
         self.held: Sequence[Held] = ()
         self._copies: list[int] = []
+
+    def _check_places(self, cwd: Any, cgroup: Any) -> None:
+        if cwd is not None and is_open_directory(cwd):
+            _sys.backend.check_directory(cwd)
+            self._open_directory = cwd
+        if cgroup is not None:
+            _sys.backend.check_cgroup(cgroup)
+            self._wanted_cgroup = cgroup
 
     def open(self) -> list[Any]:
         """Make copies, lifeline and trampoline; return the standard streams for Popen."""
@@ -229,6 +223,21 @@ class Launch:
             self.abandon()
             if leash is not None:
                 leash.after_fork()
+
+
+def _entries(
+    fds: _plan.Fds, redirected: Mapping[int, Any], options: Mapping[str, Any]
+) -> list[Entry]:
+    """Return the validated entries for `fds` and ``pass_fds``."""
+    entries = _plan.plan(
+        fds,
+        first=options["listen_fds"],
+        pass_fds=options["pass_fds"],
+        redirected=redirected,
+        limit=_sys.backend.limit(),
+    )
+    _channel.check_whole(entries)
+    return entries
 
 
 def _check_streams(redirected: Mapping[int, Any]) -> None:
