@@ -11,7 +11,7 @@ import sys
 from . import _sys, _types
 from ._channel import Channel
 from ._entry import Handle, Key
-from ._sys import forks
+from ._sys import errors, forks
 from .exceptions import AlreadyTakenError, NotADescriptorError
 
 TYPE_CHECKING = False
@@ -207,7 +207,7 @@ class InheritedFd:
                 # One C call: no signal handler can raise an exception before it is recorded.
                 closed.extend(closing)
             except OSError as error:
-                if error.errno is not None:  # else a signal handler raised it
+                if not errors.raised_by_handler(error):
                     self._number = -1
                 raise
             finally:

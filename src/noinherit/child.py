@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from . import _handoff, _sys
 from ._entry import Key
 from ._inherited_fd import InheritedFd
-from ._sys import forks, trust
+from ._sys import errors, forks, trust
 from .exceptions import MalformedManifestError, NotInheritedError
 
 TYPE_CHECKING = False
@@ -143,8 +143,8 @@ def _from_systemd(reasons: list[str]) -> list[_handoff.Record]:
         try:
             found.append(_handoff.record(name if unique else number, number, number))
         except OSError as error:
-            if error.errno is None:
-                raise  # a signal handler raised it
+            if errors.raised_by_handler(error):
+                raise
             raise MalformedManifestError(
                 "LISTEN_FDS", count, f"descriptor {number} is not open"
             ) from None

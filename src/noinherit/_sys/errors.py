@@ -9,11 +9,20 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+def raised_by_handler(error: OSError) -> bool:
+    """Return whether a signal handler raised `error`, rather than the system.
+
+    A handler that ends a wait raises `TimeoutError`, which is an `OSError`. It has no ``errno``; an
+    error of the system does. Of Python's own functions, those of sockets raise an `OSError` without
+    one.
+    """
+    return error.errno is None
+
+
 class suppressed(contextlib.suppress):  # noqa: N801 -- as suppress itself
     """A context manager that ends its block at an `OSError` of the system.
 
-    A handler that ends a wait raises `TimeoutError`, which is an `OSError`. It has no ``errno``,
-    and is passed on. Of Python's own functions, those of sockets raise an `OSError` without one.
+    The error of a signal handler is passed on.
     """
 
     def __init__(self) -> None:
@@ -25,4 +34,5 @@ class suppressed(contextlib.suppress):  # noqa: N801 -- as suppress itself
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        return isinstance(error, OSError) and (error.errno is not None or kind is OSError)
+        # An error of the class OSError itself is one of sockets.
+        return isinstance(error, OSError) and (not raised_by_handler(error) or kind is OSError)

@@ -65,8 +65,8 @@ def release(copies: list[int]) -> None:
             any(map(posix.close, iter(copies.pop, -1)))
         except OSError as error:
             # A deferred write error on a network file must not fail a successful spawn.
-            if error.errno is None:
-                raise  # a signal handler raised it
+            if errors.raised_by_handler(error):
+                raise
 
 
 def access_of(flags: int) -> str:

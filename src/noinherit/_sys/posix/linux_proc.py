@@ -150,8 +150,8 @@ def _look(pid: int, number: int, sockets: _Sockets) -> Descriptor:
     except (FileNotFoundError, ProcessLookupError):
         raise
     except OSError as error:  # another user's FUSE file
-        if error.errno is None:
-            raise  # a signal handler raised it
+        if errors.raised_by_handler(error):
+            raise
         # While it is open, nothing else in that process has this number.
         kind, identity = "other", f"{pid:x}:{number:x}"
     facts = sockets.facts(path, name) if kind == "socket" else None

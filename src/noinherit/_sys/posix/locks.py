@@ -10,6 +10,7 @@ import sys
 
 assert sys.platform != "win32"
 
+from .. import errors
 from . import system
 
 # A write lock of the whole file; it conflicts with every other record lock.
@@ -27,8 +28,8 @@ def may_be_locked(number: int) -> bool:
         try:
             return fcntl.fcntl(number, fcntl.F_OFD_GETLK, _A_LOCK_OF_ALL) != _NO_LOCK
         except OSError as error:
-            if error.errno is None:
-                raise  # a signal handler raised it
+            if errors.raised_by_handler(error):
+                raise
     # Without F_OFD_GETLK, and on Linux with O_PATH, locks are unknown: assume one on a file.
     try:
         return stat.S_ISREG(os.fstat(number).st_mode)

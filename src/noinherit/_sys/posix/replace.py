@@ -10,6 +10,7 @@ import sys
 
 assert sys.platform != "win32"
 
+from .. import errors
 from .descriptors import inheritable, open_descriptors
 from .dispositions import ALL, IGNORED_BY_PYTHON, put_back, set_default
 from .flags import set_noinherit_all
@@ -58,8 +59,8 @@ def become(
         try:
             os.execvpe(program, args, env)  # noqa: S606 -- the caller asked for no shell
         except OSError as error:
-            if error.errno is None:
-                raise  # it is a signal handler's
+            if errors.raised_by_handler(error):
+                raise
             raise OSError(error.errno, error.strerror, program) from None
 
 
@@ -95,8 +96,8 @@ def _keep(number: int, table: Mapping[int, int], undo: contextlib.ExitStack) -> 
     try:
         flag = os.get_inheritable(number)
     except OSError as error:
-        if error.errno is None:
-            raise  # a signal handler raised it
+        if errors.raised_by_handler(error):
+            raise
         undo.callback(_close, number)
         return
     aside = _aside(number, table)
