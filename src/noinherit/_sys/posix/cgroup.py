@@ -20,11 +20,10 @@ import sys
 
 assert sys.platform != "win32"
 
-import posix
-
 from ..._entry import descriptor, is_open_directory, shown
 from ...exceptions import ClosedDescriptorError, UnsupportedOptionError
 from .. import forks
+from .descriptors import release
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +98,6 @@ class CgroupKill:
     def close(self) -> None:
         """Close the file."""
         with forks.held_off:
-            while self._numbers:
-                posix.close(self._numbers.pop())  # not os.close: gevent's closes later
+            release(self._numbers)
 
     __del__ = close
