@@ -74,6 +74,8 @@ PACKERS = {"apt-get": "apt", "dpkg-deb": "dpkg", "patchelf": "patchelf"}
 # Wine 10 with what its server and its own DLLs load. It does without the rest.
 NEWEST_WINE = ["wine64", "libwine", "wine-common", "libc6", "libunwind8", "liblzma5"]
 NEWEST_WINE += ["libz-mingw-w64"]
+# Seconds for what a program that has ended has written last.
+LAST_OUTPUT = 5
 LIBRARIES = Path("usr", "lib", "x86_64-linux-gnu")
 
 
@@ -93,9 +95,10 @@ def programs(wanted: dict[str, str]) -> dict[str, str]:
 
 
 def _show(output: Any) -> None:
-    while text := output.read1():
-        sys.stdout.buffer.write(text)
-        sys.stdout.buffer.flush()
+    with output:
+        while text := output.read1():
+            sys.stdout.buffer.write(text)
+            sys.stdout.buffer.flush()
 
 
 class WindowsPython:
@@ -143,7 +146,7 @@ class WindowsPython:
         status = process.wait()
         # The output need not end: a child whose parent was killed while it started stays suspended,
         # and has the pipe until stop().
-        shown.join(5)
+        shown.join(LAST_OUTPUT)
         return status
 
     def stop(self) -> None:
