@@ -10,9 +10,11 @@ if sys.platform != "win32":
     pytest.skip("needs Windows", allow_module_level=True)
 
 import subprocess
+import threading
+from typing import Any
 
 from noinherit import _lifetime, spawn_with
-from noinherit._sys.windows import kernel32
+from noinherit._sys.windows import kernel32, lifetime
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
 
@@ -40,3 +42,37 @@ def test_a_job_that_a_child_has_left_still_ends_with_this_process() -> None:
         child.stdout.read()
     spawn_with([*PYTHON, ""], die_with_parent=True).wait()
     assert not _lifetime._lasting
+
+
+@pytest.mark.parametrize(
+    ("method", "function"),
+    [("close", "SetInformationJobObject"), ("is_over", "QueryInformationJobObject")],
+)
+def test_a_job_is_not_closed_while_another_thread_uses_it(
+    method: str, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its handle could be another object's by then."""
+    job = lifetime.Job(kill_on_close=True)
+    handle = job.job
+    call, close_handle = getattr(kernel32, function), kernel32.CloseHandle
+    closes = threading.Thread(target=job.close)
+    closed: list[int] = []
+
+    def slow(*arguments: Any) -> Any:
+        if closes.ident is None:
+            closes.start()
+            closes.join(0.2)
+            assert closed == []
+        return call(*arguments)
+
+    def close(value: int) -> Any:
+        closed.append(value)
+        return close_handle(value)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kernel32, function, slow)
+        patched.setattr(kernel32, "CloseHandle", close)
+        getattr(job, method)()
+        closes.join(50)
+    assert closed == [handle]
+    assert job.job == 0
