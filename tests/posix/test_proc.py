@@ -11,24 +11,19 @@ if sys.platform != "linux":
 assert sys.platform == "linux"
 
 import contextlib
-import errno
-import http.client
 import json
 import os
 import pickle
 import re
 import select
 import shutil
-import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 from capabilities import needs_o_path, needs_program, needs_root
 from noinherit import audit, spawn_with
-from noinherit._sys.posix import audit as own
 from noinherit._sys.posix import linux_proc
-from support import HELPERS, command, free_port
+from support import HELPERS, command
 
 MANY = r"""
 import os, pickle, select, socket, sys
@@ -114,137 +109,6 @@ def test_audit_works_when_too_many_files_are_open() -> None:
 
 
 # What only the owner of such a socket can be told.
-FEWER = r"""
-import os, socket, sys
-os.chdir(sys.argv[1])
-bound, netlink = socket.socket(), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
-bound.bind(("127.0.0.1", 0))
-lines = socket.socket(socket.AF_UNIX)
-lines.bind("two\nlines: 3 4 5")
-print(flush=True)
-sys.stdin.read()
-"""
-
-
-def test_a_socket_that_is_in_no_table_is_listed_without_details(tmp_path: Path) -> None:
-    with spawn_with(
-        [sys.executable, "-c", FEWER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as child:
-        assert child.stdout is not None
-        child.stdout.readline()
-        bound, netlink, lines = audit(child.pid)[3:]
-        child.communicate()
-    assert bound.name == "tcp"
-    assert (netlink.kind, netlink.socket) == ("socket", None)
-    assert netlink.name.startswith("socket:[")
-    assert lines.name == "unix two\nlines: 3 4 5"
-
-
-def test_sockets_of_other_families_have_no_addresses() -> None:
-    with contextlib.ExitStack() as stack:
-        known = {}
-        for family in (socket.AF_NETLINK, socket.AF_PACKET):
-            with contextlib.suppress(PermissionError):
-                opened = stack.enter_context(socket.socket(family, socket.SOCK_RAW))
-                known[opened.fileno()] = f"{family.name} SOCK_RAW"
-        found = {each.number: each for each in audit() if each.number in known}
-    assert {number: each.name for number, each in found.items()} == known
-    assert {each.socket and each.socket.local for each in found.values()} == {None}
-
-
-def test_a_socket_that_python_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **options: object) -> None:
-        raise OSError(errno.EOPNOTSUPP, "an AF_ALG socket has no name")
-
-    with socket.socket() as unknown:
-        number = unknown.fileno()
-        monkeypatch.setattr(socket, "socket", refuse)
-        (found,) = (each for each in audit() if each.number == number)
-        monkeypatch.undo()
-    assert (found.kind, found.socket) == ("socket", None)
-    assert found.name.startswith("socket:[")
-
-
-def test_a_socket_that_python_would_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own, "_UNCHANGED", -1)  # as on macOS
-    with socket.socket() as untouched:
-        socket.setdefaulttimeout(50)
-        try:
-            (found,) = (each for each in audit() if each.number == untouched.fileno())
-        finally:
-            socket.setdefaulttimeout(None)
-        assert (found.kind, found.socket) == ("socket", None)
-        assert os.get_blocking(untouched.fileno())
-
-
-def test_a_kernel_that_does_not_tell_the_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object) -> bytes:
-        raise OSError(errno.ENOTSUP, "no such attribute")
-
-    monkeypatch.setattr(os, "getxattr", refuse)
-    with (
-        socket.socket() as unbound,
-        spawn_with(["cat"], fds={3: unbound}, stdin=subprocess.PIPE) as child,
-    ):
-        (found,) = (each for each in audit(child.pid) if each.number == 3)
-    assert (found.kind, found.socket) == ("socket", None)
-
-
-# Binds Unix sockets whose names have a row of the table in them, with other sockets' inodes.
-FORGER = """
-import socket, sys
-forged = []
-for inode in sys.argv[1:]:
-    row = f"0000000000000000: 00000002 00000000 00000000 0001 03 {inode} /run/forged"
-    forged.append(socket.socket(socket.AF_UNIX))
-    forged[-1].bind(f"\\0{inode}\\n{row}")
-print(open("/proc/net/unix", "rb").read().count(b"/run/forged"), flush=True)
-sys.stdin.read()
-"""
-
-
-def inode(sock: socket.socket) -> str:
-    return str(os.fstat(sock.fileno()).st_ino)
-
-
-@pytest.mark.parametrize("kernel", ["as it is", "without unix_diag", "without sockprotoname"])
-def test_a_process_cannot_falsify_the_audit_of_another(
-    kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*arguments: object) -> None:
-        raise OSError(errno.ENOTSUP, "not this kernel")
-
-    if kernel == "without unix_diag":
-        monkeypatch.setattr(linux_proc, "_ask_unix_diag", refuse)
-    if kernel == "without sockprotoname":
-        monkeypatch.setattr(os, "getxattr", refuse)
-    with (
-        socket.create_server(("127.0.0.1", 0)) as tcp,
-        socket.socket(socket.AF_UNIX) as unix,
-        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as netlink,
-        spawn_with(["cat"], fds={3: tcp, 4: unix, 5: netlink}, stdin=subprocess.PIPE) as victim,
-    ):
-        unix.bind(str(tmp_path / "listener"))
-        unix.listen()
-        before = audit(victim.pid)[3:]
-        forger = [sys.executable, "-ISc", FORGER, *map(inode, (tcp, unix, netlink))]
-        with spawn_with(forger, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as forging:
-            assert forging.stdout is not None
-            assert forging.stdout.readline() == b"3\n"
-            after = audit(victim.pid)[3:]
-            forging.communicate()
-    assert before[0].name.endswith(" listening")
-    assert after[0] == before[0], "the TCP listener"
-    assert after[2] == before[2], "what has no addresses"
-    if kernel == "as it is":
-        assert before[1].name == f"unix {tmp_path}/listener listening"
-        assert after[1] == before[1]
-    else:
-        # Two rows, one of them forged, or none that can be trusted: nothing is said.
-        assert after[1].socket is None
-        assert after[1].kind == "socket"
-
-
 NOINHERIT = [sys.executable, "-m", "noinherit"]
 ODD = [sys.executable, "-IS", str(Path(HELPERS, "odd_files.py"))]
 
@@ -431,135 +295,3 @@ noinherit.audit()
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert (done.stdout, done.stderr) == ("Permission denied\n", "")
-
-
-def missing(*programs: str) -> str | None:
-    for program in programs:
-        if shutil.which(program) is None:
-            return f"{program} is not installed"
-    return None
-
-
-NGINX = """
-daemon off;
-master_process off;
-pid nginx.pid;
-error_log error.log;
-events {{}}
-http {{
-    access_log access.log;
-    server {{ listen 127.0.0.1:{port}; location / {{ return 200 "here"; }} }}
-}}
-"""
-
-
-@contextlib.contextmanager
-def nginx(folder: Path) -> Iterator[tuple[int, int]]:
-    """Yield process id and port of an nginx that has answered a request."""
-    port = free_port()
-    (folder / "nginx.conf").write_text(NGINX.format(port=port))
-    with spawn_with(
-        ["nginx", "-p", str(folder), "-c", "nginx.conf", "-e", "error.log"],
-        env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"},
-    ) as child:
-        try:
-            while True:
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-                with contextlib.closing(connection):
-                    try:
-                        connection.request("GET", "/")
-                    except ConnectionRefusedError:
-                        assert child.poll() is None, (folder / "error.log").read_text()
-                        continue
-                    assert connection.getresponse().read() == b"here"
-                    break
-            yield child.pid, port
-        finally:
-            child.terminate()
-
-
-@pytest.mark.skipif(
-    bool(missing("lsof")) or not (shutil.which("nginx") or Path("/usr/sbin/nginx").exists()),
-    reason="needs nginx and lsof, which .ci/run installs",
-)
-class TestNginx:
-    def test_audit_agrees_with_lsof_and_proc(self, tmp_path: Path) -> None:
-        with nginx(tmp_path) as (pid, port):
-            done = command("audit", str(pid), "--json")
-            table = command("audit", str(pid)).stdout
-            listed = lsof(pid)
-            proc = {
-                int(path.name): (
-                    str(path.readlink()),
-                    Path(f"/proc/{pid}/fdinfo/{path.name}").read_text(),
-                )
-                for path in Path(f"/proc/{pid}/fd").iterdir()
-            }
-        facts = json.loads(done.stdout)
-        told = {each["number"]: each for each in facts["descriptors"]}
-        assert told.keys() == listed.keys() == proc.keys()
-        for number, each in told.items():
-            link, info = proc[number]
-            flags = int(re.findall(r"^flags:\s+(\d+)$", info, re.MULTILINE)[0], 8)
-            assert each["inheritable"] is not bool(flags & os.O_CLOEXEC)
-            access, kind, name = listed[number]
-            assert each["access"] == {"u": "rw"}.get(access, access)
-            if each["kind"] == "socket":
-                assert each["identity"].endswith(f":{int(link[8:-1]):x}")
-            else:
-                assert each["name"] == link
-            if kind in ("REG", "CHR", "DIR"):
-                assert each["name"] == name
-            if kind == "IPv4":
-                assert each["name"] == f"tcp {name} listening"
-        listeners = [each for each in told.values() if each["socket"] and each["leaks"]]
-        assert [each["socket"]["local"] for each in listeners] == [["127.0.0.1", port]]
-        # nginx itself opens its files without close-on-exec.
-        assert done.returncode == 1
-        assert facts["leaks"] == sum(each["leaks"] for each in told.values()) > 1
-        row = rf"^ +\d+  LEAKS +rw +socket +tcp 127.0.0.1:{port} listening$"
-        assert re.search(row, table, re.MULTILINE)
-
-
-def lsof(pid: int) -> dict[int, tuple[str, str, str]]:
-    """Return lsof's words for access, kind and name of everything `pid` has open, by number."""
-    done = subprocess.run(
-        ["lsof", "-nP", "-p", str(pid), "-F", "fatn"], capture_output=True, text=True, check=False
-    )
-    found = re.findall(r"^f(\d+)\na(.)\n(?:l.*\n)?t(.*)\nn(.*)$", done.stdout, re.MULTILINE)
-    return {int(number): (access, kind, name) for number, access, kind, name in found}
-
-
-def test_holders_are_shown(tmp_path: Path) -> None:
-    script = "import select, sys; e = select.epoll(); print(flush=True); sys.stdin.read()"
-    pipe = subprocess.PIPE
-    with (
-        (tmp_path / "file").open("w") as file,
-        spawn_with([sys.executable, "-c", script], fds=[file], stdin=pipe, stdout=pipe) as child,
-    ):
-        assert child.stdout is not None
-        child.stdout.readline()
-        event = select.epoll()
-        number = event.fileno()
-        done = command("audit", str(os.getpid()), "--holders", "--json")
-        shown = command("audit", str(os.getpid()), "--holders").stdout
-        event.close()
-        held = {each["number"]: each for each in json.loads(done.stdout)["descriptors"]}
-        assert done.returncode in (0, 1)
-        (holder,) = held[file.fileno()]["holders"]
-        assert holder["pid"] == child.pid
-        assert held[number]["holders"] == [], "all of them have one inode"
-        note = f"        also held by {child.pid} ({holder['name']})"
-        row = next(line for line in shown.splitlines() if str(tmp_path) in line)
-        assert f"{row}\n{note}\n" in shown
-
-
-@needs_root
-def test_processes_of_other_users_are_counted() -> None:
-    script = (
-        "import os; from noinherit import _sys; look = _sys.audit.holders; "
-        "look({''}, 0); os.setuid(65534); print(look({''}, 0)[1])"
-    )
-    with spawn_with([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        assert int(child.stdout.read()) >= 1, "this process"
