@@ -99,13 +99,14 @@ def test_a_kernel_that_does_not_tell_the_protocol(monkeypatch: pytest.MonkeyPatc
 
 # Binds Unix sockets whose names have a row of the table in them, with other sockets' inodes.
 FORGER = """
-import socket, sys
+import os, socket, sys
 forged = []
+path = f"/run/forged/{os.getpid()}/"  # this test may run several times at once
 for inode in sys.argv[1:]:
-    row = f"0000000000000000: 00000002 00000000 00000000 0001 03 {inode} /run/forged"
+    row = f"0000000000000000: 00000002 00000000 00000000 0001 03 {inode} {path}"
     forged.append(socket.socket(socket.AF_UNIX))
     forged[-1].bind(f"\\0{inode}\\n{row}")
-print(open("/proc/net/unix", "rb").read().count(b"/run/forged"), flush=True)
+print(open("/proc/net/unix", "rb").read().count(path.encode()), flush=True)
 sys.stdin.read()
 """
 
