@@ -152,6 +152,31 @@ print(process.wait_released(30))
 """
         assert python(script) == ["1", "0", "0"]
 
+    def test_a_fork_that_began_before_noinherit_was_loaded_closes_it_too(self) -> None:
+        # As if another thread had loaded it and spawned while the fork waited for a lock.
+        script = """
+import os, subprocess, sys, threading
+def load():
+    global forks, process
+    import noinherit
+    from noinherit._sys import forks
+    process = noinherit.spawn_with([sys.executable, "-c", "input()"], stdin=-1, lifeline=True)
+    if sys.argv.pop() == "locked":
+        threading.Thread(target=forks.held_off.acquire).start()
+os.register_at_fork(before=load)
+pid = os.fork()
+if pid == 0:
+    free = forks.held_off.acquire(blocking=False)
+    os._exit(99 if free and process._lifeline.ours.fileno() == -1 else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+process.communicate(b"\\n")
+"""
+        for lock in "free", "locked":
+            args = [sys.executable, "-W", "ignore", "-c", script, lock]
+            # The parent's own release of the lock is an "Exception ignored": see forks.
+            done = subprocess.run(args, capture_output=True, timeout=60, check=True)
+            assert done.stdout == b"99\n"
+
     def test_the_fork_for_a_preexec_fn_keeps_what_its_child_is_to_have(self) -> None:
         script = """
 reading, writing = os.pipe()

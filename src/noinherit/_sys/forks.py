@@ -22,7 +22,6 @@ from _weakref import ref  # as weakref.ref, which threading has not loaded every
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Protocol
 
     class Owner(Protocol):
@@ -48,6 +47,13 @@ class Lock(type(threading.RLock())):  # type: ignore[misc]  # the class has no p
     def after_fork(self) -> None:
         """Make it free, in a forked child, unless the forking thread holds it."""
         if not self._is_owned():
+            self._at_fork_reinit()
+
+    def after_own_fork(self) -> None:
+        """Undo what the function before the fork has done, in a forked child."""
+        if self._is_owned():
+            self.release()
+        else:  # the fork began before this module was loaded; another thread may have locked it
             self._at_fork_reinit()
 
 
@@ -82,9 +88,7 @@ def new_lock() -> Lock:
     return lock
 
 
-# The lock that `before` has acquired: eventlet's monkey_patch() replaces the variable's.
-def _in_child(release: Callable[[], object] = held_off.release) -> None:
-    release()
+def _in_child() -> None:
     for each in list(_owners):
         owner = each()
         if owner is not None:
@@ -93,6 +97,12 @@ def _in_child(release: Callable[[], object] = held_off.release) -> None:
 
 
 if hasattr(os, "register_at_fork"):
+    # A fork that has begun by now calls only what is after it. Then release() raises, and Python
+    # reports an ignored exception. It is not in a Python function that prevents this: a signal
+    # handler could raise at the start of that, and leave the lock locked.
     os.register_at_fork(
-        before=held_off.acquire, after_in_parent=held_off.release, after_in_child=_in_child
+        before=held_off.acquire,
+        after_in_parent=held_off.release,
+        after_in_child=held_off.after_own_fork,
     )
+    os.register_at_fork(after_in_child=_in_child)
