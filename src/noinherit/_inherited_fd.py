@@ -116,9 +116,15 @@ class InheritedFd:
         :raises AlreadyTakenError: if the descriptor was taken
         :raises NotADescriptorError: as `fileno` does
         """
-        with self._taking:
-            number = self.fileno()
-            self._number = -1
+        number = -1
+        try:
+            with self._taking:
+                number = self.fileno()
+                self._number = -1
+        except BaseException:
+            if number != -1:  # a signal handler raised it, and no caller has the number
+                self._number = number
+            raise
         return number
 
     def socket(self) -> _types.socket:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 # A leash outlives the `Process`: a caller may drop that and expect the child to end all the same.
 _lasting: set[Leash] = set()
-# Those of children that have been reaped, but have left a group or a job behind.
-_left: set[Leash] = set()
+# Those of children that have been reaped. What has left a group or a job behind stays here.
+reaped: set[Leash] = set()
 
 
 class _Forgetter:
@@ -20,7 +20,7 @@ class _Forgetter:
 
     def after_fork(self) -> None:
         _lasting.clear()
-        _left.clear()
+        reaped.clear()
 
 
 _forgetter = _Forgetter()
@@ -31,26 +31,28 @@ def leash(*, die_with_parent: bool, lifeline: bool) -> Leash | None:
     """Return a leash for a child that is about to be started, if it needs one."""
     if not (die_with_parent or lifeline):
         return None
-    for each in tuple(_left):
+    for each in tuple(reaped):
         child_has_ended(each)
     made = _sys.lifetime.leash(die_with_parent=die_with_parent, lifeline=lifeline)
     if die_with_parent and made is not None:
-        _lasting.add(made)
+        try:
+            _lasting.add(made)
+        except BaseException:  # a signal handler raised it, and no caller has the leash
+            _lasting.discard(made)
+            raise
     return made
 
 
 def child_has_ended(leash: Leash) -> None:
-    """Close `leash`, whose child has been reaped, unless it still has something to end."""
+    """Close `leash`, one of `reaped`, unless it still has something to end."""
     if leash not in _lasting:
-        return
-    if leash.is_over():
+        reaped.discard(leash)
+    elif leash.is_over():
         let_go(leash)
-    else:
-        _left.add(leash)
 
 
 def let_go(leash: Leash) -> None:
     """Close `leash`: what it would have ended lives on."""
     _lasting.discard(leash)
-    _left.discard(leash)
+    reaped.discard(leash)
     leash.close()

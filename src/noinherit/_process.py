@@ -377,6 +377,8 @@ class Process(_Popen["AnyStr"]):
         if status is not None:
             self._identity = None
             if self._leash is not None:
+                # First, and one C call: if a signal handler raises, the next start looks again.
+                _lifetime.reaped.add(self._leash)
                 _lifetime.child_has_ended(self._leash)
 
     def _internal_poll(self, _deadstate: int | None = None, *rest: Any, **named: Any) -> int | None:

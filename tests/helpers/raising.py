@@ -1,11 +1,17 @@
-"""Operations under a signal handler that raises at random moments: nothing may stay open.
+"""Operations under a signal handler that raises: nothing may stay open.
 
-``python raising.py OPERATION SECONDS`` prints how often it raised, and how many descriptors stayed
-open. Run in a process of its own, for the main thread and the timer are its own.
+``python raising.py OPERATION SECONDS`` raises at random moments, once in each operation.
+``python raising.py OPERATION everywhere`` raises, in one operation after the other, at each place
+where CPython can run a signal handler: at the start of a Python function and after a call.
+(It also can in a loop, before the next round, but not after a Python function has returned.)
+
+Prints how often it raised, and how many descriptors stayed open. Run in a process of its own, for
+the main thread and the timer are its own.
 """
 
 from __future__ import annotations
 
+import _socket
 import functools
 import gc
 import os
@@ -17,12 +23,14 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 assert sys.platform != "win32"
 
 import noinherit
 from noinherit import _handoff, _sys
+from noinherit._lifeline import Lifeline
 from probe import held
 
 
@@ -30,8 +38,19 @@ class RaisedByHandlerError(Exception):
     pass
 
 
-def strike(*_: object) -> None:
-    raise RaisedByHandlerError
+class Striker:
+    """A signal handler that raises once in an operation.
+
+    CPython can run a handler late: when the timer has been switched off, and runs again for the
+    next operation. Struck twice, that one would lose what its own `except` clause closes.
+    """
+
+    is_armed = False
+
+    def __call__(self, *_: object) -> None:
+        if self.is_armed:
+            self.is_armed = False
+            raise RaisedByHandlerError
 
 
 def pair() -> None:
@@ -55,7 +74,7 @@ def call() -> None:
 SOCKET = socket.socket(socket.AF_UNIX)
 
 
-def take() -> None:
+def take(how: Callable[[noinherit.InheritedFd], Any]) -> None:
     numbers: list[int] = []
     taken = None
     try:
@@ -63,8 +82,7 @@ def take() -> None:
             numbers.extend(map(os.dup, [SOCKET.fileno()]))
             record = _handoff.Record("a", numbers[0], "socket", "")
             taken = noinherit.InheritedFd("a", record)
-            for_close = random.choice((taken.socket, taken.channel, open_it(taken), lambda: taken))
-            for_close().close()
+            how(taken).close()
         finally:
             if taken is not None:
                 taken.close()
@@ -76,8 +94,18 @@ def take() -> None:
         raise
 
 
-def open_it(taken: noinherit.InheritedFd) -> Callable[[], Any]:
-    return functools.partial(taken.open, "rb", buffering=0)
+def detach(taken: noinherit.InheritedFd) -> _socket.socket:
+    # One C call: the number that detach() returns always has an owner.
+    return functools.partial(_socket.socket, -1, -1, -1)(taken.detach())
+
+
+TAKES: dict[str, Callable[[noinherit.InheritedFd], Any]] = {
+    "socket": noinherit.InheritedFd.socket,
+    "channel": noinherit.InheritedFd.channel,
+    "open": lambda taken: taken.open("rb", buffering=0),
+    "detach": detach,
+    "close": lambda taken: taken,
+}
 
 
 def spawn() -> None:
@@ -93,33 +121,84 @@ def trampoline() -> None:
     _sys.backend.Trampoline({}).close()
 
 
+def leashed() -> None:
+    noinherit.spawn_with(["true"], die_with_parent=True).wait()
+
+
+def lifeline() -> None:
+    Lifeline().close()
+
+
+# Each operation, and after how many seconds at most a timer strikes.
 OPERATIONS: dict[str, tuple[Callable[[], None], float]] = {
     "pair": (pair, 0.0005),
     "call": (call, 0.0005),
-    "take": (take, 0.0001),
+    **{name: (functools.partial(take, how), 0.0001) for name, how in TAKES.items()},
     "spawn": (spawn, 0.004),
     "trampoline": (trampoline, 0.0001),
+    "lifeline": (lifeline, 0.0001),
+    "leashed": (leashed, 0.004),
 }
 
 
-def main(name: str, seconds: float) -> int:
-    operation, longest = OPERATIONS[name]
-    warnings.simplefilter("ignore", ResourceWarning)
-    operation()
-    gc.collect()
-    before = set(held())
-    signal.signal(signal.SIGALRM, strike)
+def everywhere(operation: Callable[[], None]) -> int:
+    """Strike each place of `operation` once; return how many there are."""
+    place = left = 0
+
+    def profile(frame: FrameType, event: str, _arg: object) -> None:
+        nonlocal left
+        # After the call of a class whose __init__ is a Python function, there is no c_return.
+        is_end = event == "return" and frame.f_code.co_name == "__init__"
+        if event in ("call", "c_return") or is_end:
+            left -= 1
+            if left == 0:
+                raise RaisedByHandlerError  # which ends the profiling, too
+
+    while left <= 0:
+        place += 1
+        left = place
+        try:
+            try:
+                sys.setprofile(profile)
+                operation()
+            finally:
+                sys.setprofile(None)
+        except RaisedByHandlerError:
+            pass
+        operation()  # a start with die_with_parent closes what the one before has left
+    return place - 1
+
+
+def at_random(operation: Callable[[], None], longest: float, seconds: float) -> int:
+    """Strike `operation` for `seconds`, each time within `longest`; return how often it raised."""
+    striker = Striker()
+    signal.signal(signal.SIGALRM, striker)
     raised = 0
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
             try:
+                striker.is_armed = True
                 signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00001, longest))
                 operation()
             finally:
+                striker.is_armed = False
                 signal.setitimer(signal.ITIMER_REAL, 0)
         except RaisedByHandlerError:
             raised += 1
+    return raised
+
+
+def main(name: str, how: str) -> int:
+    operation, longest = OPERATIONS[name]
+    warnings.simplefilter("ignore", ResourceWarning)
+    operation()
+    gc.collect()
+    before = set(held())
+    if how == "everywhere":
+        raised = everywhere(operation)
+    else:
+        raised = at_random(operation, longest, float(how))
     while subprocess._active:  # type: ignore[attr-defined]  # children that were forgotten
         subprocess._cleanup()  # type: ignore[attr-defined]  # private, so typeshed omits it
         time.sleep(0.01)
@@ -131,4 +210,4 @@ def main(name: str, seconds: float) -> int:
 if __name__ == "__main__":
     if "NOINHERIT_SEED" in os.environ:
         random.seed(os.environ["NOINHERIT_SEED"])
-    sys.exit(main(sys.argv[1], float(sys.argv[2])))
+    sys.exit(main(sys.argv[1], sys.argv[2]))

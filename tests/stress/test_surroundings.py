@@ -115,7 +115,8 @@ def test_nothing_stays_open_when_handlers_raise(rules: list[tuple[str, int] | No
     command = [sys.executable, str(Path(HELPERS, "sandbox.py")), *box, "--"]
     command += [sys.executable, str(Path(HELPERS, "raising.py"))]
     works = has_posix_spawn([rule and rule[0] for rule in rules])
-    for operation in "pair", "call", "take", "trampoline", *(["spawn"] if works else []):
+    operations = "pair", "call", "socket", "channel", "open", "close", "trampoline"
+    for operation in *operations, *(["spawn", "leashed"] if works else []):
         done = subprocess.run(
             [*command, operation, str(max(TIMES / 1000, 0.5))],
             stdout=subprocess.PIPE,

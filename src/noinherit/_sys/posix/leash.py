@@ -23,7 +23,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
+import posix
 import signal
 import struct
 import sys
@@ -35,6 +37,8 @@ from .descriptors import release
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..api import Identity
 
 # <fcntl.h>
@@ -53,7 +57,8 @@ class Leash:
         self._group = 0
         try:
             with forks.held_off:
-                self._ends += os.pipe()
+                # One C call: no signal handler can raise an exception before both are recorded.
+                self._ends.extend(itertools.chain.from_iterable(itertools.starmap(os.pipe, [()])))
             self.theirs: int = self._ends[0]
             fcntl.fcntl(self.theirs, fcntl.F_SETSIG, signal.SIGKILL)
             flags = fcntl.fcntl(self.theirs, fcntl.F_GETFL)
@@ -93,3 +98,8 @@ class Leash:
         """Close the ends, in a forked child as well; the settings are the parent's, too."""
         with forks.held_off:
             release(self._ends)
+
+    def __del__(self, close: Callable[[int], None] = posix.close) -> None:
+        # Where a signal handler's exception has lost it, and at the end of the interpreter.
+        while self._ends:
+            close(self._ends.pop())
