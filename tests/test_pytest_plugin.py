@@ -197,6 +197,22 @@ def test_a_marked_test_is_exempt(pytester: pytest.Pytester) -> None:
 
 
 @needs_module("xdist")
+def test_pytest_begins_without_a_warning_where_noinherit_is_imported(tmp_path: Path) -> None:
+    # As by a sitecustomize that calls install(). Only an installed package's names are looked at.
+    (tmp_path / "test_it.py").write_text("def test_it(): pass\n")
+    script = "import sys, noinherit, pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    done = noinherit.run_with(
+        [sys.executable, "-c", script, "-p", "no:cacheprovider", *PLUGIN, "-W", "error"],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTEST_ADDOPTS": "", "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 0, done.stdout
+
+
 def test_the_plugin_works_under_xdist(pytester: pytest.Pytester) -> None:
     status, output = run(pytester, PLANTED, "--noinherit=error", "-n2")
     assert status == 1

@@ -13,6 +13,9 @@ General layout:
 holds, `_trace` which descriptors leak into which child, `exceptions` has what can be wrong.
 
 Modules are loaded on first use of their names: see `_LATER`.
+
+For pytest, which loads the plugin of this package: PYTEST_DONT_REWRITE. Otherwise it warns where a
+program, or a `sitecustomize` that calls `install`, imported noinherit before pytest began.
 """
 
 from __future__ import annotations
