@@ -147,7 +147,7 @@ class TestChildren:
     def test_a_channel_in_the_child_has_no_timeout(self, pair: tuple[Channel, Channel]) -> None:
         ours, theirs = pair
         ours.settimeout(0)
-        script = "print(inherited()['c'].channel().recv(9))"
+        script = "print(repr(inherited()['c'].channel().recv(9)))"
         with meanwhile(lambda: child(script, {"c": ours})) as done:
             threading.Event().wait(0.5)
             theirs.sendall(b"late")

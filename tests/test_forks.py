@@ -184,7 +184,7 @@ done = noinherit.run_with(
     [sys.executable, "-c", "import os; os.write(9, b'x'); os.write(3, b'y')"],
     fds={9: writing, 3: writing}, preexec_fn=lambda: None, check=True
 )
-print(os.read(reading, 9))
+print(repr(os.read(reading, 9)))
 """
         assert python(script) == ["b'xy'"]
 

@@ -187,7 +187,7 @@ class TestDirectory:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "there").mkdir()
         (tmp_path / "file").write_text("here")
-        script = "import os; print(os.path.basename(os.getcwd()), os.read(5, 9))"
+        script = "import os; print(os.path.basename(os.getcwd()), repr(os.read(5, 9)))"
         opening = ["--fd", "5=file", "--chdir", "there"]
         done = command("run", *opening, sys.executable, "-ISc", script)
         assert (done.returncode, done.stderr) == (0, "")
