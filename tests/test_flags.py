@@ -114,6 +114,8 @@ assert {fd for fd in made if os.get_inheritable(fd)} == kept
 assert all(os.get_inheritable(fd) for fd in range(3))
 noinherit.set_noinherit_all()
 assert not any(os.get_inheritable(fd) for fd in made)
+for file in files:
+    file.close()
 print("held")
 """
 

@@ -252,7 +252,8 @@ LISTENING = """
 import os
 import noinherit
 ((key, told),) = noinherit.inherited().items()
-print(repr(key), told.socket().getsockname()[1], os.environ["A"])
+with told.socket() as listener:
+    print(repr(key), listener.getsockname()[1], os.environ["A"])
 """
 
 

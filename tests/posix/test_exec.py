@@ -20,13 +20,15 @@ from support import HELPERS, PROBE
 
 PRELUDE = """
 import json, os, signal, socket, sys
+from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import noinherit, probe
 from noinherit import exec_with
 from support import PROBE
 def state():
     fds = {n: (who, os.get_inheritable(n)) for n, who in probe.held().items()}
-    status = open("/proc/self/status").read() if os.path.exists("/proc/self/status") else ""
+    status = Path("/proc/self/status")
+    status = status.read_text() if status.exists() else ""
     ignored = [line for line in status.splitlines() if line.startswith("SigIgn")]
     return fds, dict(os.environ), os.getcwd(), ignored
 files = [os.open(sys.argv[2], os.O_RDWR | os.O_CREAT) for _ in range(6)]

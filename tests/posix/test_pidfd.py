@@ -151,7 +151,7 @@ def test_a_group_that_a_child_has_left_still_ends_with_this_process() -> None:
 def test_a_forked_process_does_not_hold_the_child_back() -> None:
     script = (
         "import os, sys, time, noinherit\n"
-        "noinherit.spawn_with(['sleep', '60'], die_with_parent=True, stdout=2)\n"
+        "child = noinherit.spawn_with(['sleep', '60'], die_with_parent=True, stdout=2)\n"
         "if os.fork() == 0:\n"
         "    os.close(2)\n"
         "    print(flush=True)\n"
@@ -288,9 +288,10 @@ with open("/proc/sys/kernel/ns_last_pid", "w") as last:
 other = subprocess.Popen(["sleep", "600"])
 if other.pid != number:
     sys.exit("the number cannot be chosen")
-try: child.kill_descendants(*map(float, sys.argv[1:]))
-except OSError as error: print(error.errno)
-print(child.wait())
+with child:
+    try: child.kill_descendants(*map(float, sys.argv[1:]))
+    except OSError as error: print(error.errno)
+    print(child.wait())
 other.send_signal(signal.SIGVTALRM)
 print("lives" if other.wait() == -signal.SIGVTALRM else "was hit")
 """

@@ -97,6 +97,7 @@ assert found[63].name.startswith("socket:["), found
 found = noinherit.audit()
 assert len(found) == 63, len(found)
 assert found[62].name == "tcp", found
+for each in sockets: each.close()
 print("held")
 """
 
