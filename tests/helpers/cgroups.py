@@ -54,7 +54,8 @@ def new() -> Iterator[Path]:
     finally:
         (made / "cgroup.kill").write_text("1")
         for each in (*sorted(made.glob("*/")), made):
-            assert is_empty(each, 30)
+            if not is_empty(each, 30):
+                raise AssertionError(f"a process is left in {each}")
             each.rmdir()
 
 

@@ -27,7 +27,8 @@ with socket.socket() as sock:  # SIOCSIFFLAGS: the loopback interface, up and ru
 server = subprocess.Popen(
     [sys.executable, sys.argv[1], "80", sys.argv[2]], stdin=-1, stdout=-1, text=True
 )
-assert server.stdout.readline() == "http://127.0.0.1:80\\n"
+ready = server.stdout.readline()
+assert ready == "http://127.0.0.1:80\\n", ready
 answers, stop = [], threading.Event()
 def ask():
     while not stop.is_set():
@@ -38,7 +39,8 @@ def ask():
 asking = threading.Thread(target=ask); asking.start()
 for _ in range(3):
     print("", file=server.stdin, flush=True)
-    assert server.stdout.readline() == "restarted\\n"
+    restarted = server.stdout.readline()
+    assert restarted == "restarted\\n", restarted
 stop.set(); asking.join()
 server.communicate()
 print(server.returncode, len(answers) > 0, *set(answers))
