@@ -28,6 +28,7 @@ import pytest
 import cgroups
 import noinherit
 from noinherit import _sys, aio, run_with
+from support import PYTEST_ADDOPTS
 
 TREE = Path(__file__).parent.parent
 PAGES = [TREE / "README.md", *sorted((TREE / "docs").glob("**/*.md"))]
@@ -46,7 +47,7 @@ SYSTEMS = {
 # There is nothing in them that could run; sh is for commands that change what they are run on.
 SHOWN = {"text", "toml", "ini", "yaml", "c"}
 # What would let a block see more than its own directory, and what tests/test_docs.py is run with.
-FOREIGN = {"PYTHONPATH", "GNUPGHOME", "MAKEFLAGS", "PYTEST_ADDOPTS", "COVERAGE_PROCESS_START"}
+FOREIGN = {"PYTHONPATH", "GNUPGHOME", "MAKEFLAGS", "COVERAGE_PROCESS_START"}
 SCRIPTS = Path(sys.executable).parent
 # Chromium keeps itself from running as root, which tests in a container are, and from ending while
 # something of it looks for updates.
@@ -89,7 +90,13 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 def environment(directory: Path) -> dict[str, str]:
     environ = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     path = os.pathsep.join(map(str, (directory / "programs", SCRIPTS, os.environ["PATH"])))
-    return {**environ, "PATH": path, "HOME": str(directory), "CGROUP": str(cgroups.here())}
+    return {
+        **environ,
+        "PATH": path,
+        "HOME": str(directory),
+        "CGROUP": str(cgroups.here()),
+        "PYTEST_ADDOPTS": PYTEST_ADDOPTS,
+    }
 
 
 def prepare(block: Block, directory: Path) -> dict[str, str]:

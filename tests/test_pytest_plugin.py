@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import leaks
 import noinherit
 from capabilities import needs_module
+from support import PYTEST_ADDOPTS
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.noinherit_exempt("they leak on purpose")
@@ -27,6 +29,7 @@ ENTRY = any(
     for point in importlib.metadata.entry_points(group="pytest11")
 )
 PLUGIN = [] if ENTRY else ["-p", "noinherit.pytest_plugin"]
+PLAIN = {"PYTEST_ADDOPTS": PYTEST_ADDOPTS, "PYTHONDONTWRITEBYTECODE": "1"}
 
 HEADER = f"""
 import contextlib, os, subprocess, sys
@@ -48,7 +51,7 @@ def run(pytester: pytest.Pytester, tests: str, *args: str, **options: Any) -> tu
         stderr=subprocess.STDOUT,
         text=True,
         # The width of what pytest prints, and nothing of the surrounding run.
-        env={**os.environ, "COLUMNS": "200", "PYTEST_ADDOPTS": "", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "COLUMNS": "200", **PLAIN},
         **options,
     )
     return done.returncode, done.stdout
@@ -201,14 +204,15 @@ def test_pytest_begins_without_a_warning_where_noinherit_is_imported(tmp_path: P
     # As by a sitecustomize that calls install(). Only an installed package's names are looked at.
     (tmp_path / "test_it.py").write_text("def test_it(): pass\n")
     script = "import sys, noinherit, pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    warnings = ["-W", "error", *shlex.split(PYTEST_ADDOPTS)]
     done = noinherit.run_with(
-        [sys.executable, "-c", script, "-p", "no:cacheprovider", *PLUGIN, "-W", "error"],
+        [sys.executable, "-c", script, "-p", "no:cacheprovider", *PLUGIN, *warnings],
         cwd=tmp_path,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PYTEST_ADDOPTS": "", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, **PLAIN},
     )
     assert done.returncode == 0, done.stdout
 

@@ -50,6 +50,8 @@ elif "NOTHING" in os.environ:  # nothing.c, compiled
     CHEAP, OFTEN = [os.environ["NOTHING"]], rounds(100)
 else:
     CHEAP, OFTEN = [sys.executable, "-IS", "-c", ""], rounds(100)
+# Options for a pytest that a test starts. Under -O, pytest warns of assertions that it can't check.
+PYTEST_ADDOPTS = "-W 'ignore:assertions not in test modules'"
 # For the sys.path of children that import probe, writer or this file.
 HELPERS = str(Path(__file__).parent)
 PROBE = [sys.executable, "-I", "-S", str(Path(HELPERS, "probe.py"))]
