@@ -84,6 +84,24 @@ def test_what_another_thread_has_opened_meanwhile_is_closed(tmp_path: Path) -> N
     assert set(seen) == {"0", "1", "2", "9"}
 
 
+@pytest.mark.parametrize("step", ["inheritable", "set_noinherit_all"])
+def test_what_another_thread_closes_meanwhile_is_no_error(step: str, tmp_path: Path) -> None:
+    script = (
+        "from noinherit._sys.posix import replace\n"
+        f"function = replace.{step}\n"
+        "def closing(given):\n"
+        "    result = function(given)\n"
+        "    if given in (files[0], {}): os.close(files[0])\n"
+        "    return result\n"
+        f"replace.{step} = closing\n"
+        "try: exec_with(['no-such-program'])\n"
+        "except FileNotFoundError as error: print(error.filename, flush=True)\n"
+        "os.dup2(1, files[0])\n"
+        "exec_with(['echo', 'done'])\n"
+    )
+    assert python(script, tmp_path).stdout == "no-such-program\ndone\n"
+
+
 @pytest.mark.parametrize("table", ["{}", "{directory: files[1]}", "{3: 2, 'a': directory}"])
 def test_in_an_open_directory(table: str, tmp_path: Path) -> None:
     script = (

@@ -49,8 +49,8 @@ def become(
         _move(table, undo)
         for number in open_descriptors():
             if number > 2 and number not in table and inheritable(number):
-                os.set_inheritable(number, False)
-                undo.callback(os.set_inheritable, number, True)
+                _set_inheritable(number, False)
+                undo.callback(_set_inheritable, number, True)
         set_noinherit_all(table)  # another thread may have opened a descriptor since the loop
         _reset(ALL if reset_signals else IGNORED_BY_PYTHON, undo)
         if reset_signals:
@@ -62,6 +62,11 @@ def become(
             if errors.raised_by_handler(error):
                 raise
             raise OSError(error.errno, error.strerror, program) from None
+
+
+def _set_inheritable(number: int, inheritable: bool) -> None:
+    with errors.suppressed():  # another thread may have closed it since
+        os.set_inheritable(number, inheritable)
 
 
 def _reset(signals: Iterable[int], undo: contextlib.ExitStack) -> None:
