@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
     from ._options import Args, SpawnOptions
+    from ._process import Process
 
 
 if TYPE_CHECKING:
@@ -145,7 +146,8 @@ def run_with(
     :param check: whether an exit status other than 0 raises
     :param popen_options:
        as for `spawn_with`. With ``lifeline=True``, a timeout or an exception ends
-       the descendants as well, as `Process.kill_descendants` does.
+       the descendants as well, as `Process.kill_descendants` does; if some cannot be ended, a note
+       in the exception says so.
     :returns: a `subprocess.CompletedProcess`
     :raises subprocess.TimeoutExpired: after `timeout` seconds
     :raises subprocess.CalledProcessError: for an exit status other than 0, with ``check=True``
@@ -164,21 +166,33 @@ def run_with(
             )
         popen_options[stream] = subprocess.PIPE
     with spawn_with(args, fds=fds, **popen_options) as process:
-        end = process.kill_descendants if popen_options.get("lifeline") else process.kill
         try:
             stdout, stderr = process.communicate(input, timeout, drain=drain)
-        except subprocess.TimeoutExpired as expired:
-            expired.timeout = timeout or 0.0  # not what was left of it for the last step
-            end()
-            if _sys.backend.OUTPUT_AFTER_KILL:
-                expired.stdout, expired.stderr = process.communicate(drain=drain)
-            else:  # a grandchild may hold the pipes for ever, and what was read is known
-                process.wait()
-            raise
-        except BaseException:  # KeyboardInterrupt, too: the child must not outlive the call
-            end()
+        except BaseException as error:  # KeyboardInterrupt, too: the child must not outlive the call
+            ended = _end(process, error, descendants=bool(popen_options.get("lifeline")))
+            if isinstance(error, subprocess.TimeoutExpired):
+                error.timeout = timeout or 0.0  # not what was left of it for the last step
+                if ended and _sys.backend.OUTPUT_AFTER_KILL:
+                    error.stdout, error.stderr = process.communicate(drain=drain)
+                else:  # a grandchild may hold the pipes for ever, and what was read is known
+                    process.wait()
             raise
     status = process.returncode
     if check and status:
         raise subprocess.CalledProcessError(status, process.args, stdout, stderr)
     return subprocess.CompletedProcess(process.args, status, stdout, stderr)
+
+
+def _end(process: Process[_types.Any], error: BaseException, *, descendants: bool) -> bool:
+    """Kill the child; with `descendants`, these as well. Add a note to `error` if some are left."""
+    if not descendants:
+        process.kill()
+        return True
+    try:
+        process.kill_descendants()
+    except OSError as failure:
+        if failure.errno is None:
+            raise  # a signal handler raised it
+        error.add_note(f"descendants of the child are left: {failure}")
+        return False
+    return True

@@ -212,9 +212,28 @@ def test_without_pidfds_the_child_alone_is_ended(
     with (
         open(reader) as stdin,  # noqa: PTH123 -- a descriptor
         open(writer, "w"),  # noqa: PTH123 -- a descriptor
-        pytest.raises(OSError, match=os.strerror(errno.ENOSYS)),
+        pytest.raises(subprocess.TimeoutExpired) as caught,
     ):
         run_with(args, lifeline=True, timeout=1, stdin=stdin, stdout=subprocess.DEVNULL)
+    (note,) = caught.value.__notes__
+    assert note.endswith(os.strerror(errno.ENOSYS))
+
+
+def test_a_failure_to_end_descendants_does_not_hide_what_ended_run_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    def kill_descendants(child: Process[bytes]) -> int:
+        child.kill()
+        raise PermissionError(errno.EPERM, "one is another user's")
+
+    monkeypatch.setattr(Process, "communicate", interrupted)
+    monkeypatch.setattr(Process, "kill_descendants", kill_descendants)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run_with(SLEEP, lifeline=True)
+    assert "one is another user's" in caught.value.__notes__[0]
 
 
 # Its descendant has a standard input whose path is longer than readlink(2) tells.
