@@ -262,6 +262,31 @@ def test_a_long_path_does_not_hide_a_descendant(tmp_path: Path) -> None:
         assert child.stdout.read() == b""
 
 
+# Its descendant is a process whose main thread has ended; the other one holds everything.
+HEADLESS = """
+import ctypes, os, threading, time
+def rest():
+    while "Z" not in open(f"/proc/self/task/{os.getpid()}/stat").read().rpartition(")")[2]:
+        time.sleep(0.01)
+    print(flush=True)
+    time.sleep(60)
+if os.fork():
+    time.sleep(60)
+threading.Thread(target=rest).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@needs_pidfd
+def test_a_descendant_whose_main_thread_has_ended_is_ended() -> None:
+    args = [sys.executable, "-c", HEADLESS]
+    with spawn_with(args, lifeline=True, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"\n"
+        assert child.kill_descendants() == -signal.SIGKILL
+        assert child.stdout.read() == b""
+
+
 @needs_pidfd
 def test_the_timeout_error_of_a_handler_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     def readlink(path: str) -> str:  # during which a signal comes

@@ -52,9 +52,20 @@ def _names_our_processes(own: str) -> bool:
 
 def _holds(pid: str, link: str) -> bool:
     folder = f"/proc/{pid}/fd"
-    with errors.suppressed():  # it has ended, or has another user
-        for number in os.listdir(folder):
-            with errors.suppressed():  # it was closed since, or has a path that is too long
-                if os.readlink(f"{folder}/{number}") == link:
-                    return True
+    numbers = _listed(folder)
+    if not numbers:
+        # If its main thread alone has ended, the descriptors are those of any other thread.
+        others = (each for each in _listed(f"/proc/{pid}/task") if each != pid)
+        folder = f"/proc/{pid}/task/{next(others, pid)}/fd"
+        numbers = _listed(folder)
+    for number in numbers:
+        with errors.suppressed():  # it was closed since, or has a path that is too long
+            if os.readlink(f"{folder}/{number}") == link:
+                return True
     return False
+
+
+def _listed(folder: str) -> list[str]:
+    with errors.suppressed():  # it has ended, or has another user
+        return os.listdir(folder)
+    return []
