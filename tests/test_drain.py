@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import subprocess
 import sys
@@ -205,6 +206,25 @@ class TestCommunicate:
             process.communicate(drain=0)
             assert (held(), threading.active_count()) == (beside, threads)
         assert held() == before
+
+
+@pytest.mark.parametrize(("drain", "error"), [(math.nan, ValueError), ("1", TypeError)])
+def test_what_is_no_number_of_seconds_is_refused(
+    drain: Any, error: type[Exception], run: Run[None]
+) -> None:
+    async def main() -> None:
+        async with await aio.spawn_with(CHEAP, stdout=PIPE) as child:
+            with pytest.raises(error, match="drain"):
+                await child.communicate(drain=drain)
+            assert await child.communicate(drain=0) == (b"", None)
+
+    with spawn_with(CHEAP, stdout=PIPE) as process:
+        with pytest.raises(error, match="drain"):
+            process.communicate(drain=drain)
+        assert communicate(process, drain=0) == (b"", None)
+    with pytest.raises(error, match="drain"):
+        run_with(["no-such-program"], drain=drain)
+    run(main())
 
 
 class TestAsyncio:

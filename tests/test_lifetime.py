@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -333,6 +334,22 @@ class TestKillDescendants:
             pytest.raises(exceptions.UnsupportedOptionError, match="lifeline"),
         ):
             child.kill_descendants()
+
+    @pytest.mark.parametrize(("grace", "error"), [(math.nan, ValueError), ("1", TypeError)])
+    def test_a_grace_that_is_no_number_of_seconds_ends_nothing(
+        self, grace: Any, error: type[Exception], run: Run[None]
+    ) -> None:
+        async def main() -> None:
+            async with await aio.spawn_with(CHEAP, stdin=-1, lifeline=True) as child:
+                with pytest.raises(error, match="grace"):
+                    await child.kill_descendants(grace)
+
+        with spawn_with([*PYTHON, "input()"], stdin=-1, lifeline=True, creationflags=GROUP) as root:
+            with pytest.raises(error, match="grace"):
+                root.kill_descendants(grace)
+            root.communicate(b"\n")
+            assert root.returncode == 0
+        run(main())
 
     @needs_signals_or_console
     @pytest.mark.parametrize("script", [PAIR, LETS_GO], ids=["holds it", "has let go"])

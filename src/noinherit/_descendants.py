@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from . import _sys
+from ._entry import check_seconds
 from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
@@ -49,6 +50,7 @@ class Descendants:
         The caller does `kill_cgroup` after the release. It may come while they are only asked.
         Raises `PermissionError` if they do not end.
         """
+        check_seconds("grace", grace)  # before anything is signalled
         if grace is not None:
             self._ask(otherwise=self._process.kill)
             yield grace

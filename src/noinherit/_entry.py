@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 
@@ -90,6 +91,19 @@ def several(option: str, value: Any) -> Iterable[Any]:
         else:
             return value  # type: ignore[no-any-return]  # iter() has accepted it
     raise SingleValueError(option, None if value is None else shown(value))
+
+
+def check_seconds(option: str, value: Any) -> None:
+    """Raise for a `value` of `option` that is neither None nor a number of seconds."""
+    if value is None:
+        return
+    try:
+        total = 0.0 + value
+    except TypeError:
+        name = type(value).__name__
+        raise TypeError(f"{option} must be a number of seconds or None, not {name}") from None
+    if math.isnan(total):
+        raise ValueError(f"{option} must be a number of seconds or None, not NaN")
 
 
 def is_open_directory(cwd: object) -> bool:

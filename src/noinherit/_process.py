@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from . import _drain, _lifetime, _plan, _sys, _types
 from ._descendants import Descendants
-from ._entry import Key, several
+from ._entry import Key, check_seconds, several
 from ._launch import Launch
 from ._start import Start
 from ._sys.api import StrategyRefusedError
@@ -479,12 +479,14 @@ class Process(_Popen["AnyStr"]):
            buffer is not returned. None reads to the end.
         :returns: standard output and standard error; None for a stream that is no pipe
         :raises subprocess.TimeoutExpired: after `timeout` seconds
-        :raises ValueError: for `input` in a later call, and for `drain` if the first call had none
+        :raises ValueError:
+           for `input` in a later call, for `drain` if the first call had none, and if `drain` is NaN
 
         Availability: as `spawn_with`.
         """
         if drain is None and self._exchange is None:
             return super().communicate(input, timeout)
+        check_seconds("drain", drain)
         if self._exchange is None:
             if self._communication_started:
                 raise ValueError("drain: the first call of communicate() had none")
@@ -543,6 +545,7 @@ class Process(_Popen["AnyStr"]):
            Seconds to let them end by themselves first, after SIGTERM; on Windows after
            ``CTRL_BREAK_EVENT``, if the child was started with ``CREATE_NEW_PROCESS_GROUP``.
         :raises UnsupportedOptionError: if the child was started without a lifeline
+        :raises ValueError: if `grace` is NaN
         :raises PermissionError: if a process holds it that this one cannot find or may not end
         :raises OSError:
            with ``ENOSYS`` where only the child can be ended, which it is; with ``EBADF`` after the

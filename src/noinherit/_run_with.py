@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 
 from . import _plan, _sys, _types
+from ._entry import check_seconds
 from ._spawn_with import spawn_with
 from .exceptions import UnsupportedOptionError
 
@@ -156,6 +157,7 @@ def run_with(
 
     Availability: as `spawn_with`.
     """
+    check_seconds("drain", drain)
     wanted = {"stdin": "input"} if input is not None else {}
     if capture_output:
         wanted.update(stdout="capture_output", stderr="capture_output")

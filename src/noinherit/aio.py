@@ -12,6 +12,7 @@ from typing import Any, Literal, Unpack
 
 from . import _plan, _process, _spawn_with, _sys
 from ._channel import Channel
+from ._entry import check_seconds
 from ._options import Args, SpawnOptions
 from .exceptions import StatusUnknownWarning, UnsupportedOptionError
 
@@ -135,6 +136,7 @@ class Process:
         """
         if input is not None and self.stdin is None:
             raise UnsupportedOptionError("input", "given", "stdin is not PIPE")
+        check_seconds("drain", drain)
         exchange = [self._send(input), self._collect("stdout"), self._collect("stderr")]
         if drain is None:
             await asyncio.gather(*exchange, self.wait())
