@@ -177,6 +177,30 @@ process.communicate(b"\\n")
             done = subprocess.run(args, capture_output=True, timeout=60, check=True)
             assert done.stdout == b"99\n"
 
+    @needs_pidfd_or_job
+    @pytest.mark.parametrize(
+        ("call", "error"),
+        [
+            ("kill_descendants()", "EBADF"),
+            ("kill_descendants(grace=9)", "EBADF"),
+            ("terminate_descendants()", "EBADF"),
+            ("pidfd()", "ESRCH"),
+        ],
+    )
+    def test_a_forked_child_does_not_end_what_is_its_parents(self, call: str, error: str) -> None:
+        script = f"""
+process = noinherit.spawn_with([sys.executable, "-c", "input()"], stdin=-1, lifeline=True)
+def end():
+    try:
+        process.{call}
+    except OSError as error:
+        return error.errno != errno.{error}
+print(forked(end))
+process.communicate(b"\\n")
+print(process.wait_released(30))
+"""
+        assert python(script) == ["0", "0"]
+
     def test_the_fork_for_a_preexec_fn_keeps_what_its_child_is_to_have(self) -> None:
         script = """
 reading, writing = os.pipe()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 from . import _sys
 from ._entry import check_seconds
@@ -34,6 +35,8 @@ class Descendants:
         if lifeline is None:
             reason = "descendants are found through a lifeline: start the child with lifeline=True"
             raise UnsupportedOptionError("lifeline", "False", reason)
+        if lifeline.owner != os.getpid():  # in a forked child, as Lifeline.wait does
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         self._process = process
         self._inode = lifeline.inode
         self._leash = leash

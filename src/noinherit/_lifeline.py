@@ -34,6 +34,7 @@ class Lifeline:
         self._one_at_a_time = forks.new_lock()
         self._released = False
         self.ours, self.theirs = socketpair()
+        self.owner = os.getpid()
         # By it, on POSIX, the descendants that hold the lifeline are found.
         self.inode = os.fstat(self.theirs.fileno()).st_ino
 

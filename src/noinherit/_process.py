@@ -326,7 +326,7 @@ class Process(_Popen["AnyStr"]):
             pidfd = process.pidfd()
             select.poll().register(pidfd, select.POLLIN)
 
-        :raises ProcessLookupError: if the child has been waited for
+        :raises ProcessLookupError: if the child has been waited for, and in a forked process
         :raises OSError: with ``ENOSYS`` where the system has no pidfds
 
         Availability: Linux.
@@ -549,7 +549,7 @@ class Process(_Popen["AnyStr"]):
         :raises PermissionError: if a process holds it that this one cannot find or may not end
         :raises OSError:
            with ``ENOSYS`` where only the child can be ended, which it is; with ``EBADF`` after the
-           end of a ``with`` block, which closes the lifeline
+           end of a ``with`` block, which closes the lifeline, and in a forked process
 
         Availability: Linux with pidfds (5.4), Windows.
         """
@@ -577,7 +577,9 @@ class Process(_Popen["AnyStr"]):
         ``kill_descendants(grace=5)`` asks, waits five seconds, and ends what is left.
 
         :raises UnsupportedOptionError: if the child was started without a lifeline
-        :raises OSError: with ``ENOSYS`` where only the child can be asked, which it is
+        :raises OSError:
+           with ``ENOSYS`` where only the child can be asked, which it is; with ``EBADF`` in a forked
+           process
 
         Availability: as `kill_descendants`.
         """

@@ -57,6 +57,8 @@ class Pidfd(Identity):
 
     def pidfd(self) -> int:
         """Return a copy for the caller to close."""
+        if self.number == -1:  # in a forked child, which cannot wait for it
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         return fcntl.fcntl(self.number, fcntl.F_DUPFD_CLOEXEC, 3)
 
     def is_child(self) -> bool:
