@@ -2,9 +2,10 @@
 
     sudo python examples/privileged_server.py [PORT [PYTHON]]
 
-Each worker holds its standard streams and the listener as descriptor 3, and nothing else of root's.
-On Enter, new workers start, and the old ones end after the request that they are at: the port is
-never closed. End of input ends the server. PYTHON is the interpreter of the workers, which the user
+Each worker holds its standard streams, the listener as descriptor 3 and the pipe of
+`die_with_parent`, and nothing else of root's. On Enter, new workers start, and the old ones end
+after the request that they are at: the port is never closed. End of input ends the server. If the
+server is killed, so are its workers, and the port is free. PYTHON is the interpreter of the workers, which the user
 `nobody` must be able to run; the default is this one.
 """
 
@@ -37,12 +38,13 @@ print("ready", flush=True)
 while not stopping:
     if not select.select([listener], [], [], 0.1)[0]:
         continue
-    try: connection, _ = listener.accept()
-    except BlockingIOError: continue
-    with connection:
-        connection.settimeout(5)
-        connection.recv(65536)
-        connection.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\n" + body)
+    try:
+        with listener.accept()[0] as connection:
+            connection.settimeout(5)
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\n" + body)
+    except OSError:  # another worker was faster; or the client is silent, or has gone
+        continue
 """
 
 
@@ -56,14 +58,29 @@ def start(listener: socket.socket, python: str) -> noinherit.Process[bytes]:
         group=nobody.pw_gid,
         extra_groups=[],
         cwd="/",
+        die_with_parent=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
     )
     if worker.stdout is None or worker.stdout.readline() != b"ready\n":
+        with worker:
+            worker.kill()
         raise RuntimeError(
             f"worker {worker.pid} did not start: may the user `nobody` run {python}?"
         )
     return worker
+
+
+def start_all(listener: socket.socket, python: str) -> list[noinherit.Process[bytes]]:
+    """Return two workers, or raise and leave none."""
+    workers: list[noinherit.Process[bytes]] = []
+    try:
+        while len(workers) < 2:
+            workers.append(start(listener, python))
+    except BaseException:
+        stop(workers)
+        raise
+    return workers
 
 
 def stop(workers: list[noinherit.Process[bytes]]) -> None:
@@ -82,10 +99,10 @@ def main() -> None:
     workers: list[noinherit.Process[bytes]] = []
     with socket.create_server(("127.0.0.1", port), backlog=128) as listener:
         try:
-            workers = [start(listener, python) for _ in range(2)]
+            workers = start_all(listener, python)
             print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
             while sys.stdin.readline():
-                old, workers = workers, [start(listener, python) for _ in range(2)]
+                old, workers = workers, start_all(listener, python)
                 stop(old)
                 print("restarted", flush=True)
         finally:
