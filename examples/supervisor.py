@@ -3,15 +3,16 @@
     python examples/supervisor.py PROGRAM [ARGUMENT ...] [-- PROGRAM [ARGUMENT ...] ...]
 
 A program that fails is started again after a pause, which doubles from one failure to the next. A
-program that returns 0 is done. At the end of standard input, or on Ctrl-C, the programs are stopped
-in the reverse order: each, and everything that it has started, has five seconds to end, and is then
-killed. What a program leaves behind when it ends is killed before the next start. If the supervisor
-itself is killed, so are the programs.
+program that returns 0 is done. At the end of standard input, on Ctrl-C or SIGTERM, the programs are
+stopped in the reverse order: each, and everything that it has started, has five seconds to end, and
+is then killed. What a program leaves behind when it ends is killed before the next start. If the
+supervisor itself is killed, or gets a second Ctrl-C or SIGTERM, the programs are killed at once.
 """
 
 from __future__ import annotations
 
 import itertools
+import signal
 import subprocess
 import sys
 import threading
@@ -19,11 +20,8 @@ import time
 
 import noinherit
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
-# Seconds; after a failure that comes later, the pauses begin anew.
-HEALTHY = 10.0
-# Seconds.
-GRACE = 5.0
+# Seconds. After a failure that comes later than HEALTHY, the pauses begin anew.
+FIRST_PAUSE, LONGEST_PAUSE, HEALTHY, GRACE = 0.1, 30.0, 10.0, 5.0
 
 
 class Service:
@@ -34,7 +32,8 @@ class Service:
         self._args = args
         self._stopping = threading.Event()
         self._lock = threading.Lock()  # no start once _stopping is set
-        self._keeper = threading.Thread(target=self._keep)
+        # A daemon, so that a second Ctrl-C ends this process, and with it the programs.
+        self._keeper = threading.Thread(target=self._keep, daemon=True)
 
     def start(self) -> None:
         """Start it; raise `OSError` if that fails the first time."""
@@ -46,7 +45,7 @@ class Service:
         with self._lock:
             self._stopping.set()
         if self._keeper.ident is not None:  # it could be started
-            self._process.kill_descendants(GRACE)
+            self._end(GRACE)
             self._keeper.join()
             self._tell("stopped")
 
@@ -71,7 +70,7 @@ class Service:
             started = time.monotonic()
             status = self._process.wait()
             if not self._stopping.is_set():  # stop() gives them time
-                self._process.kill_descendants()  # they could hold the port that it needs
+                self._end()  # they could hold the port that it needs
             if self._stopping.is_set():
                 return
             if not status:
@@ -88,12 +87,19 @@ class Service:
             except OSError as error:
                 self._tell(str(error))  # the last status counts again
 
+    def _end(self, grace: float | None = None) -> None:
+        try:
+            self._process.kill_descendants(grace)
+        except OSError as error:  # one may have another user
+            self._tell(str(error))
+
     def _tell(self, event: str) -> None:
         print(f"{self._name}: {event}", file=sys.stderr, flush=True)
 
 
 def main() -> None:
     """Run the programs until standard input ends."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     groups = itertools.groupby(sys.argv[1:], lambda word: word == "--")
     programs = [list(words) for is_separator, words in groups if not is_separator]
     services = [Service(number, args) for number, args in enumerate(programs, 1)]

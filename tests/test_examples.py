@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 import pytest
 
 import noinherit
-from capabilities import needs_pidfd_or_job, needs_signals_or_console
+from capabilities import needs_pidfd_or_job, needs_signals, needs_signals_or_console
 from noinherit import run_with, spawn_with
 from support import rounds
 
@@ -265,6 +266,29 @@ class TestSupervisor:
         with self.supervising() as (supervisor, _):
             supervisor.kill()
             assert supervisor.stdout.read() == ""
+
+    @needs_signals
+    @pytest.mark.parametrize("signals", [["SIGTERM"], ["SIGINT", "SIGINT"], ["SIGINT", "SIGTERM"]])
+    def test_a_second_signal_ends_it_at_once(self, signals: list[str]) -> None:
+        service = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        service += "print('ready', flush=True); time.sleep(300)"
+        with spawn_with(
+            [sys.executable, EXAMPLES / "supervisor.py", sys.executable, "-c", service],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as supervisor:
+            assert supervisor.stdout is not None
+            assert supervisor.stderr is not None
+            assert supervisor.stdout.readline() == "ready\n"
+            before = time.monotonic()
+            for each in signals:
+                supervisor.send_signal(getattr(signal, each))
+                time.sleep(0.5)  # for the first to be handled
+            assert supervisor.stdout.read() == ""  # nothing is left
+            assert (time.monotonic() - before < 5) == (len(signals) == 2)
+            assert ("stopped" in supervisor.stderr.read()) == (len(signals) == 1)
 
     def test_a_service_that_is_done_is_not_started_again(self) -> None:
         with spawn_with(

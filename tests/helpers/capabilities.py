@@ -63,6 +63,7 @@ needs_signals_or_console = _needs(
     sys.platform != "win32" or (ctypes.WinDLL("kernel32").GetConsoleCP() and not WINE),
     "SIGTERM, or a console to send CTRL_BREAK_EVENT through",
 )
+needs_signals = _needs(sys.platform != "win32", "signals that another process can handle")
 needs_pidfd = _needs(hasattr(os, "pidfd_open"), "os.pidfd_open")
 needs_cgroup = _needs(cgroups.works(), "a writable cgroup, version 2, with cgroup.kill (5.14)")
 needs_cgroup_1 = _needs(cgroups.mounted("cgroup"), "a cgroup of version 1")
