@@ -5,8 +5,8 @@
 Each worker holds its standard streams, the listener as descriptor 3 and the pipe of
 `die_with_parent`, and nothing else of root's. On Enter, new workers start, and the old ones end
 after the request that they are at: the port is never closed. End of input ends the server. If the
-server is killed, so are its workers, and the port is free. PYTHON is the interpreter of the workers, which the user
-`nobody` must be able to run; the default is this one.
+server is killed, so are its workers, and the port is free. PYTHON is the interpreter of the
+workers, which the user `nobody` must be able to run; the default is this one.
 """
 
 from __future__ import annotations

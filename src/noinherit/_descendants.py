@@ -54,6 +54,15 @@ class Descendants:
         Raises `PermissionError` if they do not end.
         """
         check_seconds("grace", grace)  # before anything is signalled
+        try:
+            yield from self._kill(grace)
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise
+            yield 0.1  # the child has been killed, and may have left nothing
+            raise
+
+    def _kill(self, grace: float | None) -> Iterator[float]:
         if grace is not None:
             self._ask(otherwise=self._process.kill)
             yield grace

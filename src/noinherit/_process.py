@@ -480,7 +480,7 @@ class Process(_Popen["AnyStr"]):
         :returns: standard output and standard error; None for a stream that is no pipe
         :raises subprocess.TimeoutExpired: after `timeout` seconds
         :raises ValueError:
-           for `input` in a later call, for `drain` if the first call had none, and if `drain` is NaN
+           for `input` in a later call, for `drain` if the first call had none, for a `drain` of NaN
 
         Availability: as `spawn_with`.
         """
@@ -548,8 +548,9 @@ class Process(_Popen["AnyStr"]):
         :raises ValueError: if `grace` is NaN
         :raises PermissionError: if a process holds it that this one cannot find or may not end
         :raises OSError:
-           with ``ENOSYS`` where only the child can be ended, which it is; with ``EBADF`` after the
-           end of a ``with`` block, which closes the lifeline, and in a forked process
+           with ``ENOSYS`` where only the child can be ended, which it is, if others hold the
+           lifeline; with ``EBADF`` after the end of a ``with`` block, which closes the lifeline,
+           and in a forked process
 
         Availability: Linux with pidfds (5.4), Windows.
         """
@@ -578,8 +579,8 @@ class Process(_Popen["AnyStr"]):
 
         :raises UnsupportedOptionError: if the child was started without a lifeline
         :raises OSError:
-           with ``ENOSYS`` where only the child can be asked, which it is; with ``EBADF`` in a forked
-           process
+           with ``ENOSYS`` where only the child can be asked, which it is; with ``EBADF`` in a
+           forked process
 
         Availability: as `kill_descendants`.
         """

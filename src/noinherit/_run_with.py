@@ -170,7 +170,7 @@ def run_with(
     with spawn_with(args, fds=fds, **popen_options) as process:
         try:
             stdout, stderr = process.communicate(input, timeout, drain=drain)
-        except BaseException as error:  # KeyboardInterrupt, too: the child must not outlive the call
+        except BaseException as error:  # KeyboardInterrupt, too: the child must not live on
             ended = _end(process, error, descendants=bool(popen_options.get("lifeline")))
             if isinstance(error, subprocess.TimeoutExpired):
                 error.timeout = timeout or 0.0  # not what was left of it for the last step
