@@ -157,6 +157,17 @@ class TestDieWithParent:
             child.wait(timeout=50)
             assert until(lambda: not _lifetime._lasting)
 
+    def test_a_detached_child_of_asyncio_keeps_nothing_open(self) -> None:
+        async def main() -> None:
+            program = [*PYTHON, "input()"]
+            async with await aio.spawn_with(program, stdin=-1, die_with_parent=True) as child:
+                child.detach()
+                assert not _lifetime._lasting
+                await child.communicate(b"\n")
+                assert child.returncode == 0
+
+        asyncio.run(main())
+
     def test_a_detached_child_keeps_nothing_open(self) -> None:
         with spawn_with([*PYTHON, "input()"], stdin=-1, die_with_parent=True) as child:
             child.detach()

@@ -103,11 +103,17 @@ class InheritedFd:
 
             Availability: Windows.
             """
-            with self._taking:
-                handle = self.handle()
-                if self.kind != "other":
-                    raise NotADescriptorError(self.key, repr(self))
-                self._number = -1
+            if self.kind != "other" and self._number != -1:
+                raise NotADescriptorError(self.key, repr(self))
+            number = -1
+            try:
+                with self._taking:
+                    handle = self.handle()
+                    number, self._number = self._number, -1
+            except BaseException:
+                if number != -1:  # as in detach()
+                    self._number = number
+                raise
             return handle
 
     def detach(self) -> int:

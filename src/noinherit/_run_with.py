@@ -7,6 +7,7 @@ import subprocess
 from . import _plan, _sys, _types
 from ._entry import check_seconds
 from ._spawn_with import spawn_with
+from ._sys import errors
 from .exceptions import UnsupportedOptionError
 
 TYPE_CHECKING = False
@@ -193,8 +194,8 @@ def _end(process: Process[_types.Any], error: BaseException, *, descendants: boo
     try:
         process.kill_descendants()
     except OSError as failure:
-        if failure.errno is None:
-            raise  # a signal handler raised it
+        if errors.raised_by_handler(failure):
+            raise
         error.add_note(f"descendants of the child are left: {failure}")
         return False
     return True

@@ -160,6 +160,10 @@ class Process:
         """End the child; see `subprocess.Popen.kill`."""
         self._popen.kill()
 
+    def detach(self) -> None:
+        """Let the child live on when this process ends; see `noinherit.Process.detach`."""
+        self._popen.detach()
+
     def terminate_descendants(self) -> None:
         """Ask the child and its descendants to end, without waiting for it.
 

@@ -159,7 +159,7 @@ def running(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
 
 
 class TestSignals:
-    @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"])
+    @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGWINCH"])
     def test_signals_are_passed_on_to_the_command(self, name: str) -> None:
         with running(sys.executable, "-c", SIGNALLED, name) as process:
             assert process.stdout is not None

@@ -42,10 +42,10 @@ for a program that is not Python, give it a number.
 
 PATH is relative to the current directory, also with --chdir.
 
-Signals are passed on to the command. The exit status is the command's, or
-128 + n if signal n ended it. It is 125 if something cannot be opened or DIR
-cannot be entered, 126 if the command cannot be started, and 127 if it does not
-exist.
+Signals are passed on to the command: HUP, INT, QUIT, TERM, USR1, USR2, WINCH.
+The exit status is the command's, or 128 + n if signal n ended it. It is 125 if
+something cannot be opened or DIR cannot be entered, 126 if the command cannot
+be started, and 127 if it does not exist.
 
 As process 1 of a container, it also reaps the processes that are reparented
 to it.

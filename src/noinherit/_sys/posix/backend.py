@@ -17,7 +17,7 @@ assert sys.platform != "win32"
 from ..._entry import descriptor, is_open_directory, shown
 from ..._identity import kind_and_identity
 from ...exceptions import ClosedDescriptorError
-from .. import forks
+from .. import errors, forks
 from ..api import Description, Held, StrategyRefusedError
 from . import fork_exec, libc, locks, system
 from .actions import STRATEGIES, PopenEngine, compiled, refusal, strategy
@@ -362,9 +362,9 @@ def _why_not(path: bytes, directory: bytes | int | None) -> int:
         else:
             os.stat(os.path.join(directory or b"", path))
     except OSError as error:
-        if error.errno is None:
-            raise  # a signal handler raised it
-        return error.errno
+        if errors.raised_by_handler(error):
+            raise
+        return error.errno or 0
     return 0
 
 

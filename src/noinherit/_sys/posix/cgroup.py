@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import os
@@ -22,7 +21,7 @@ assert sys.platform != "win32"
 
 from ..._entry import descriptor, is_open_directory, shown
 from ...exceptions import ClosedDescriptorError, UnsupportedOptionError
-from .. import forks
+from .. import errors, forks
 from .descriptors import release
 
 TYPE_CHECKING = False
@@ -85,14 +84,14 @@ class CgroupKill:
     def __init__(self, directory: int) -> None:
         self._numbers: list[int] = []
         inside = functools.partial(os.open, dir_fd=directory)
-        with forks.held_off, contextlib.suppress(OSError):
+        with forks.held_off, errors.suppressed():
             self._numbers.extend(map(inside, ["cgroup.kill"], [_WRITING]))
 
     def kill(self) -> None:
         """Kill every process in the cgroup and below it."""
         with forks.held_off:  # or another thread closes it, and the number is another file's
             for number in self._numbers:
-                with contextlib.suppress(OSError):  # it has been removed, so it was empty
+                with errors.suppressed():  # it has been removed, so it was empty
                     os.write(number, b"1")
 
     def close(self) -> None:

@@ -78,13 +78,19 @@ def access_of(flags: int) -> str:
     )
 
 
+def add_pipe(numbers: list[int]) -> None:
+    """Open a pipe, and append the reading and the writing end to `numbers`."""
+    # One C call: no signal handler can raise an exception before both are recorded.
+    numbers.extend(itertools.chain.from_iterable(itertools.starmap(os.pipe, [()])))
+
+
 def pipe() -> list[Any]:
     """Return the reading and the writing end of a new pipe, as unbuffered files."""
     numbers: list[int] = []
     files: list[Any] = []
     try:
-        # One C call each: no signal handler can raise an exception before all is recorded.
-        numbers.extend(itertools.chain.from_iterable(itertools.starmap(os.pipe, [()])))
+        add_pipe(numbers)
+        # One C call here, too.
         files.extend(map(open, numbers, ("rb", "wb"), (0, 0)))
     except BaseException:
         for file in files:

@@ -18,7 +18,7 @@ import sys
 assert sys.platform != "win32"
 
 from .. import forks
-from .descriptors import release
+from .descriptors import add_pipe, release
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,13 +36,15 @@ class Leash:
     def __init__(self) -> None:
         self._writing: list[int] = []
         self._group = 0
-        with forks.held_off:
-            reading, writing = os.pipe()
-            self._writing.append(writing)
+        ends: list[int] = []
         try:
+            with forks.held_off:
+                add_pipe(ends)
+                # One C call: no signal handler can raise an exception in between.
+                self._writing.extend(map(ends.pop, [1]))
             self._guardian = subprocess.Popen(
                 ["/bin/sh", "-c", _SCRIPT],
-                stdin=reading,
+                stdin=ends[0],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
@@ -52,7 +54,7 @@ class Leash:
             self.after_fork()
             raise
         finally:
-            os.close(reading)
+            release(ends)
 
     def fasten(self, identity: Identity, *, group: bool) -> None:
         """Have the child, or its process group, killed when this process ends."""

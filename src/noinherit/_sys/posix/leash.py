@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
 import os
 import posix
 import signal
@@ -33,7 +32,7 @@ import sys
 assert sys.platform == "linux"
 
 from .. import forks
-from .descriptors import release
+from .descriptors import add_pipe, release
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,8 +56,7 @@ class Leash:
         self._group = 0
         try:
             with forks.held_off:
-                # One C call: no signal handler can raise an exception before both are recorded.
-                self._ends.extend(itertools.chain.from_iterable(itertools.starmap(os.pipe, [()])))
+                add_pipe(self._ends)
             self.theirs: int = self._ends[0]
             fcntl.fcntl(self.theirs, fcntl.F_SETSIG, signal.SIGKILL)
             flags = fcntl.fcntl(self.theirs, fcntl.F_GETFL)

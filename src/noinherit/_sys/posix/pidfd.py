@@ -13,7 +13,7 @@ import time
 
 assert sys.platform == "linux"
 
-from .. import forks
+from .. import errors, forks
 from .identity import Identity
 
 TYPE_CHECKING = False
@@ -146,6 +146,6 @@ def identify(pid: int) -> Identity:
     except AttributeError:
         return Identity(pid)
     except OSError as error:
-        if error.errno is None:
-            raise  # a signal handler raised it
+        if errors.raised_by_handler(error):
+            raise
         return Identity(pid)

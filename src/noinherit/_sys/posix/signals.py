@@ -15,6 +15,7 @@ FORWARDED: tuple[int, ...] = (
     signal.SIGTERM,
     signal.SIGUSR1,
     signal.SIGUSR2,
+    signal.SIGWINCH,  # stops Apache httpd gracefully
 )
 
 
@@ -41,7 +42,7 @@ def wait_as_init(pid: int) -> None:
 
 def sent_by_terminal(signum: int) -> bool:
     """Return whether the terminal sent it, and so to the whole foreground group."""
-    if signum not in (signal.SIGINT, signal.SIGQUIT):
+    if signum not in (signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH):
         return False
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
