@@ -278,6 +278,7 @@ class TestSupervisor:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            reset_signals=True,  # a shell ignores SIGINT in what it runs in the background
         ) as supervisor:
             assert supervisor.stdout is not None
             assert supervisor.stderr is not None
