@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 
@@ -102,7 +101,7 @@ def check_seconds(option: str, value: Any) -> None:
     except TypeError:
         name = type(value).__name__
         raise TypeError(f"{option} must be a number of seconds or None, not {name}") from None
-    if math.isnan(total):
+    if total != total:  # noqa: PLR0124 -- math.isnan, without loading math
         raise ValueError(f"{option} must be a number of seconds or None, not NaN")
 
 

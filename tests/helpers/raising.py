@@ -145,8 +145,12 @@ def everywhere(operation: Callable[[], None]) -> int:
     """Strike each place of `operation` once; return how many there are."""
     place = left = 0
 
-    def profile(frame: FrameType, event: str, _arg: object) -> None:
+    def profile(frame: FrameType, event: str, called: object) -> None:
         nonlocal left
+        # No handler runs between a lock's __enter__ and the block. Struck there, Popen's lock would
+        # stay locked, and its child would never be reaped.
+        if getattr(called, "__name__", "") == "__enter__":
+            return
         # After the call of a class whose __init__ is a Python function, there is no c_return.
         is_end = event == "return" and frame.f_code.co_name == "__init__"
         if event in ("call", "c_return") or is_end:
