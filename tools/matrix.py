@@ -75,7 +75,7 @@ def read(output: Iterable[str], rows: dict[str, Row]) -> None:
         if started := _STARTED.match(text):
             current = rows.setdefault(started[1], Row())
             current.tests = "the contract's" if "contract" in started[2] else "all"
-            if "tests/interop" in started[2]:
+            if "tests/interop" in started[2] or "tests/stress" in started[2]:
                 current.tests = ""  # another environment has this Python's row
             if "not slow" in started[2]:
                 current.tests += " but slow ones"
