@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import noinherit
-from noinherit import _handoff, child, exceptions
+from noinherit import _handoff, _sys, child, exceptions
 from probe import held
 from support import CHEAP
 
@@ -107,7 +107,7 @@ def announced(variables: Mapping[str, str]) -> None:
         mock.patch.dict(os.environ, variables),
         mock.patch.object(child, "_inherited", None),
         # What is announced here is the test's own.
-        mock.patch.object(child, "_make_noninheritable"),
+        mock.patch.object(_sys.inherited, "make_noninheritable"),
     ):
         try:
             for key, each in noinherit.inherited().items():
