@@ -19,8 +19,6 @@ TREES = {
 }
 # What `_sys` may take from above it: values and errors, which take nothing themselves.
 VALUES = {"_descriptor", "_entry", "_identity", "exceptions"}
-# Has methods that are there on Windows only.
-INHERITED_FD = "_inherited_fd"
 
 
 def imports(file: str) -> Iterator[tuple[str, str | None, str]]:
@@ -103,7 +101,7 @@ def test_the_same_roles_have_the_same_names_in_both_wings() -> None:
 def test_only_the_platform_layer_asks_for_the_platform() -> None:
     for file, tree in TREES.items():
         asked = attributes(tree) & {("sys", "platform"), ("os", "name")}
-        assert not asked or file == INHERITED_FD or file.startswith("_sys/"), file
+        assert not asked or file.startswith("_sys/"), file
 
 
 def test_private_names_stay_in_their_file() -> None:

@@ -106,7 +106,7 @@ _SPAWNING = ("_exec_with", "_flags", "_install", "_process", "_run_with", "_spaw
 _ROLES = {
     "_audit": ["backend"],
     "_channel": ["ends"],
-    "_inherited_fd": ["ends"],
+    "_inherited_fd": ["ends", "inherited"],
     "_trace": ["watch"],
     "child": ["ends", "inherited"],
 }

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import socket
-import sys
 
 from . import _sys, _types
 from ._channel import Channel
@@ -16,12 +14,12 @@ from .exceptions import AlreadyTakenError, NotADescriptorError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Any
+    from collections.abc import Callable
+    from typing import IO, Any, TypeVar
 
     from ._handoff import Record
 
-if sys.platform == "win32":
-    import _winapi
+    Taken = TypeVar("Taken")
 
 
 class InheritedFd:
@@ -72,49 +70,47 @@ class InheritedFd:
         """
         if self._number == -1:
             raise AlreadyTakenError(self.key)
-        if sys.platform == "win32" and self.kind in ("other", "socket"):
+        if not _sys.inherited.has_number(self.kind):
             raise NotADescriptorError(self.key, repr(self))
         return self._number
 
-    if sys.platform == "win32":
+    def handle(self) -> Handle:
+        """Return the raw handle; this object keeps the ownership.
 
-        def handle(self) -> Handle:
-            """Return the raw handle; this object keeps the ownership.
+        An event, a process, or any other object that is neither a file nor a pipe has only a
+        handle: the C runtime has no descriptors for them. On other systems, this raises
+        `AttributeError`.
 
-            An event, a process, or any other object that is neither a file nor a pipe has only a
-            handle: the C runtime has no descriptors for them.
+        :raises AlreadyTakenError: if the descriptor was taken
+        :raises NotADescriptorError: for a socket
 
-            :raises AlreadyTakenError: if the descriptor was taken
-            :raises NotADescriptorError: for a socket
+        Availability: Windows.
+        """
+        if not _sys.inherited.HAS_HANDLES:
+            raise AttributeError("handles exist on Windows only: use fileno()")
+        if self._number == -1:
+            raise AlreadyTakenError(self.key)
+        if self.kind == "socket":
+            raise NotADescriptorError(self.key, repr(self))
+        return Handle(int(self._handle, 16))
 
-            Availability: Windows.
-            """
-            if self._number == -1:
-                raise AlreadyTakenError(self.key)
-            if self.kind == "socket":
-                raise NotADescriptorError(self.key, repr(self))
-            return Handle(int(self._handle, 16))
+    def detach_handle(self) -> Handle:
+        """Return the raw handle of an event or a process; from now on the caller must close it.
 
-        def detach_handle(self) -> Handle:
-            """Return the raw handle of an event or a process; from now on the caller must close it.
+        On other systems, this raises `AttributeError`.
 
-            :raises AlreadyTakenError: if the descriptor was taken
-            :raises NotADescriptorError: for a file or a pipe: its descriptor owns the handle
+        :raises AlreadyTakenError: if the descriptor was taken
+        :raises NotADescriptorError: for a file or a pipe: its descriptor owns the handle
 
-            Availability: Windows.
-            """
-            if self.kind != "other" and self._number != -1:
-                raise NotADescriptorError(self.key, repr(self))
-            number = -1
-            try:
-                with self._taking:
-                    handle = self.handle()
-                    number, self._number = self._number, -1
-            except BaseException:
-                if number != -1:  # as in detach()
-                    self._number = number
-                raise
-            return handle
+        Availability: Windows.
+        """
+        return self._take(self._only_handle)
+
+    def _only_handle(self) -> Handle:
+        handle = self.handle()
+        if _sys.inherited.has_number(self.kind):
+            raise NotADescriptorError(self.key, repr(self))
+        return handle
 
     def detach(self) -> int:
         """Return the descriptor's number; from now on the caller must close it.
@@ -122,16 +118,20 @@ class InheritedFd:
         :raises AlreadyTakenError: if the descriptor was taken
         :raises NotADescriptorError: as `fileno` does
         """
+        return self._take(self.fileno)
+
+    def _take(self, get: Callable[[], Taken]) -> Taken:
+        """Return what `get` returns; this object gives up the ownership."""
         number = -1
         try:
             with self._taking:
-                number = self.fileno()
-                self._number = -1
+                taken = get()
+                number, self._number = self._number, -1
         except BaseException:
-            if number != -1:  # a signal handler raised it, and no caller has the number
+            if number != -1:  # a signal handler raised it, and no caller has what was taken
                 self._number = number
             raise
-        return number
+        return taken
 
     def socket(self) -> _types.socket:
         """Return a socket that owns the descriptor; the kernel reports its family and type.
@@ -210,11 +210,8 @@ class InheritedFd:
             if self._shared is not None:
                 self.socket().close()
                 return
-            if sys.platform == "win32" and self.kind == "other":
-                closing = map(_winapi.CloseHandle, [int(self.handle())])
-            else:
-                closing = map(os.close, [self.fileno()])
-            closed: list[None] = []
+            closing = _sys.inherited.closing(self.kind, self._number, self._handle)
+            closed: list[object] = []
             try:
                 # One C call: no signal handler can raise an exception before it is recorded.
                 closed.extend(closing)

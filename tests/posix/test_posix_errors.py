@@ -19,7 +19,7 @@ from typing import Any
 from capabilities import needs_posix_spawn_that_closes
 from noinherit import _sys, run_with, spawn_with
 from probe import held
-from support import HELPERS, children
+from support import HELPERS, child, children
 
 Make = Callable[[], int]
 posix: Any = _sys.backend
@@ -228,3 +228,15 @@ class TestAFailedSpawnLeavesNothing:
             "assert noinherit.spawn_with(['test', '-e', '/dev/fd/4'], fds={4: 0}).wait() == 0\n"
         )
         subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("method", ["handle", "detach_handle"])
+def test_nothing_inherited_has_a_handle(method: str) -> None:
+    child(
+        "import noinherit\n"
+        "for fd in noinherit.inherited().values():\n"
+        f"    try: fd.{method}(); raise SystemExit('a handle')\n"
+        "    except AttributeError as error: assert 'Windows' in str(error)\n"
+        "    fd.detach()\n",
+        {"file": 1, "event": 2},
+    )

@@ -576,6 +576,14 @@ if TYPE_CHECKING:
 
         # Why a record can be one that is not ours, for the message of an error.
         GONE: str
+        # Whether identities are handles.
+        HAS_HANDLES: bool
+
+        def has_number(self, kind: str) -> bool:
+            """Return whether something of this kind has a descriptor's number."""
+
+        def closing(self, kind: str, number: int, identity: str) -> Iterable[object]:
+            """Return an iterator whose one step, a call of C, closes what was inherited."""
 
         def open_sockets(self, records: Iterable[Announced]) -> None:
             """Open the sockets among the `Announced`, where they are not inherited."""

@@ -14,11 +14,30 @@ if TYPE_CHECKING:
 
     from ..api import Announced
 
-__all__ = ["GONE", "is_ours", "make_noninheritable", "open_sockets"]
+__all__ = [
+    "GONE",
+    "HAS_HANDLES",
+    "closing",
+    "has_number",
+    "is_ours",
+    "make_noninheritable",
+    "open_sockets",
+]
 
 assert sys.platform != "win32"
 
 GONE = "is closed or was replaced"
+HAS_HANDLES = False
+
+
+def has_number(kind: str) -> bool:
+    """Return True: on POSIX, everything is a descriptor."""
+    return True
+
+
+def closing(kind: str, number: int, identity: str) -> Iterable[None]:
+    """Return an iterator whose one step closes `number`."""
+    return map(os.close, [number])
 
 
 def open_sockets(records: Iterable[Announced]) -> None:

@@ -11,7 +11,15 @@ if TYPE_CHECKING:
 
     from ..api import Announced
 
-__all__ = ["GONE", "is_ours", "make_noninheritable", "open_sockets"]
+__all__ = [
+    "GONE",
+    "HAS_HANDLES",
+    "closing",
+    "has_number",
+    "is_ours",
+    "make_noninheritable",
+    "open_sockets",
+]
 
 assert sys.platform == "win32"
 
@@ -22,8 +30,21 @@ GONE = (
     "is closed or was replaced, or this process was started by a launcher that did not pass it "
     "on: sockets reach only the process that spawn_with starts"
 )
+HAS_HANDLES = True
 # FILE_TYPE_DISK, FILE_TYPE_CHAR and FILE_TYPE_PIPE, as the parent names them.
 _KINDS = {1: "file", 2: "character device", 3: "pipe"}
+
+
+def has_number(kind: str) -> bool:
+    """Return whether the C runtime has a descriptor for something of this kind."""
+    return kind not in ("other", "socket")
+
+
+def closing(kind: str, number: int, identity: str) -> Iterable[object]:
+    """Return an iterator whose one step closes the descriptor, or the handle if it has none."""
+    if has_number(kind):
+        return map(os.close, [number])
+    return map(_winapi.CloseHandle, [int(identity, 16)])
 
 
 def open_sockets(records: Iterable[Announced]) -> None:
