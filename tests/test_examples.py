@@ -264,6 +264,7 @@ class TestSupervisor:
 
     def test_nothing_is_left_when_the_supervisor_is_killed(self) -> None:
         with self.supervising() as (supervisor, _):
+            time.sleep(0.5)  # killed before its last start has returned, it would leave that one
             supervisor.kill()
             assert supervisor.stdout.read() == ""
 
